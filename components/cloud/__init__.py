@@ -1,0 +1,1 @@
+"""The server: intake, persist, feed, authorise, answer."""

@@ -1,0 +1,1 @@
+"""The Pi: capture, compact, spool, uplink, answer."""
