@@ -1,1 +1,1 @@
-"""odograph: connected-car telemetry on WAMP. The import package is called `components`; its path is its name everywhere."""
+"""odograph: connected-car telemetry on WAMP. The package is called `components`: its path is its name everywhere."""

@@ -1,0 +1,132 @@
+"""What the persister needs from the world, as Protocols, and the shapes that cross them. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Outcome = Literal["stored", "duplicate", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPacket:
+    """One packet as the archive keeps it: one document, nothing beside it.
+
+    Attributes:
+        id: `<device>/<session>/<minute>`; the archive's `_id`.
+        device: Device id.
+        session: 16 hex digits.
+        start_ms: Start of the period, ms UTC.
+        account, vehicle, driver: From the registry when it was stored; "" where the registry has none.
+        packet: The plaintext's JSON object, columns as they travelled.
+        envelope: The sealed bytes as they came.
+        plaintext_sha256: Hex; two packets of one id are the same exactly when these are equal.
+        received_ms: When the persister took it, ms UTC.
+    """
+
+    id: str
+    device: str
+    session: str
+    start_ms: int
+    account: str
+    vehicle: str
+    driver: str
+    packet: Mapping[str, object]
+    envelope: bytes
+    plaintext_sha256: str
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An envelope that will never be right, kept for a person to look at.
+
+    Attributes:
+        envelope_sha256: Hex; the `_id`. Writing the same one again changes nothing.
+        topic: Where it was published.
+        code: The check that it failed.
+        message: What was found.
+        envelope: The bytes as they came.
+        received_ms: ms UTC.
+    """
+
+    envelope_sha256: str
+    topic: str
+    code: str
+    message: str
+    envelope: bytes
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEvent:
+    """One CloudEvent 1.0: `topic` is car_readings, car_summaries or car_dtcs; `key` the device; `data` compact JSON.
+
+    Attributes:
+        id: `<packet id>/r<n>`, `/summary` or `/d<n>`; the same for the same content, for ever.
+        type: `odograph.reading.v1`, `odograph.summary.v1`, `odograph.dtc.v1`.
+        source: `odograph/device/<device>`.
+        time: RFC 3339 UTC of what the event tells.
+    """
+
+    topic: str
+    key: str
+    id: str
+    type: str
+    source: str
+    time: str
+    data: bytes
+
+
+class Archive(Protocol):
+    """Where packets are kept for ever. Every method blocks with a time-out; UnavailableError when the store is away."""
+
+    def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
+        """Store a batch in one round trip, each with `feed: pending`; one outcome a packet, in order.
+
+        `duplicate`: that id is there with the same plaintext. `conflict`: with another one; the first stays, and this
+        one is kept in `conflicts` (by id and plaintext hash, so once). When it returns, all of that is durable.
+
+        Raises:
+            UnavailableError: Any of it may or may not be stored; inserting again is safe.
+        """
+
+    def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep them; durable when it returns."""
+
+    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+        """Return packets received before `before_ms` that are not marked fed, oldest first."""
+
+    def mark_fed(self, ids: Sequence[str]) -> None:
+        """Mark `feed: done`; marking again changes nothing."""
+
+    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+        """Yield a device's packets with `since_ms <= start_ms < until_ms`, by start, then session."""
+
+    def latest(self, device: str) -> StoredPacket | None:
+        """Return the packet with the greatest start; None when the device has none."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many `packets`, `pending`, `conflicts` and `dead_letters` there are."""
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+
+class Feed(Protocol):
+    """Where events are announced to whoever listens."""
+
+    def publish(self, events: Sequence[FeedEvent]) -> None:
+        """Return when every event is acknowledged; UnavailableError otherwise (some may be there; again is safe)."""
+
+    def close(self) -> None:
+        """Flush nothing, let go of everything."""
+
+
+class FeedReader(Protocol):
+    """The other side of a feed, for `odograph feed tail` and for counting."""
+
+    def read(self, *, from_start: bool, follow: bool) -> Iterator[FeedEvent]:
+        """Yield events in the feed's order; without `follow`, end at what was there at the start."""
+
+    def close(self) -> None:
+        """Let go of everything."""
