@@ -1,7 +1,7 @@
 """The catalogue: what a car and its receivers can tell, as data. Pure.
 
-Each OBD-II item travels as the integer that the car sent (`raw`: its data bytes, big-endian). A codec turns that integer
-into the value that people read, and back. Receivers' items (place, heading, …) have no PID and no codec.
+Each OBD-II item travels as the integer that the car sent (`raw`: its data bytes, big-endian). A codec makes of that
+integer the value that people read, and back. Receivers' items (place, heading, …) have no PID and no codec.
 
 Source: SAE J1979 / ISO 15031-5 for PIDs and formulas; COVESA VSS 6 (OBD overlay) for paths.
 """
