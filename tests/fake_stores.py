@@ -30,8 +30,9 @@ class MemoryArchive:
         return [self._insert(packet) for packet in packets]
 
     def _insert(self, packet: StoredPacket) -> Outcome:
-        first = self.packets.setdefault(packet.id, packet)
-        if first is packet:
+        first = self.packets.get(packet.id)
+        if first is None:
+            self.packets[packet.id] = packet
             self.to_feed.add(packet.id)
             return "stored"
         if first.plaintext_sha256 == packet.plaintext_sha256:

@@ -157,7 +157,7 @@ class SqliteArchive(SqliteArchiveReader):
 
 
 def _row(x: StoredPacket) -> tuple[object, ...]:
-    packet = json.dumps(x.packet, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    packet = json.dumps(x.packet, allow_nan=False, separators=(",", ":"))
     return (
         *(x.id, x.device, x.session, x.start_ms, x.account, x.vehicle, x.driver),
         *(packet, x.envelope, x.plaintext_sha256, x.received_ms),

@@ -3,11 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pymongo
 import pytest
 
+from components.cloud.mongo_archive import MongoArchive
 from components.cloud.ports import Archive, DeadLetter, StoredPacket
 from components.cloud.sqlite_archive import SqliteArchive
 from tests.fake_stores import MemoryArchive
@@ -40,21 +43,30 @@ def letter(number: int, message: str = "bad tag") -> DeadLetter:
     return DeadLetter(f"{number:064x}", "odograph.packet.00.car1", "gcm", message, b"\x00\xff", T0_MS + number)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "mongodb"])
 def open_archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Open the test's own archive; opening it again, after a close, finds what it holds."""
     opened: list[Archive] = []
-    memory = MemoryArchive()
+    make: Open
+    if request.param == "memory":
+        memory = MemoryArchive()
+        make = lambda: memory  # noqa: E731 (three of a kind)
+    elif request.param == "sqlite":
+        make = lambda: SqliteArchive(tmp_path / "archive.db")  # noqa: E731
+    else:
+        uri = f"mongodb://{request.getfixturevalue('mongodb').address}/odograph_test_{uuid.uuid4().hex[:12]}"
+        make = lambda: MongoArchive(uri)  # noqa: E731
 
     def open_() -> Archive:
-        if request.param == "memory":
-            return memory
-        opened.append(SqliteArchive(tmp_path / "archive.db"))
+        opened.append(make())
         return opened[-1]
 
     yield open_
     for archive in opened:
         archive.close()
+    if request.param == "mongodb":
+        with pymongo.MongoClient[dict[str, object]](uri) as client:
+            client.drop_database(client.get_default_database().name)
 
 
 @pytest.fixture
@@ -184,6 +196,13 @@ def test_a_packet_of_the_greatest_size_and_in_any_script_comes_back(archive: Arc
     assert archive.insert([big]) == ["stored"]
     assert archive.latest("car1") == big
     assert archive.pending(2 * T0_MS, 1) == [big]
+
+
+def test_a_packet_of_what_only_json_can_hold_comes_back_and_does_not_hold_up_its_batch(archive: Archive) -> None:
+    odd = packet(2, half="\ud83d", huge=10**30, names={"a\0b": 1, "": {}})
+    assert archive.insert([packet(1), odd, packet(3)]) == ["stored"] * 3
+    assert archive.insert([odd]) == ["duplicate"]
+    assert list(archive.minutes("car1")) == [packet(1), odd, packet(3)]
 
 
 def test_ids_are_never_patterns(archive: Archive) -> None:
