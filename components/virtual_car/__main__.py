@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import select
 import signal
@@ -13,6 +14,14 @@ from components.virtual_car.elm327 import BANNERS
 from components.virtual_car.recording import UnreadableRecordingError
 
 
+def _not_negative(text: str) -> float:
+    """A number of seconds that can be waited for."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"wanted 0 or more, got {text}")
+    return number
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m components.virtual_car", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="another seed is another car")
@@ -21,20 +30,27 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     kind.add_argument("--replay", type=Path, metavar="FILE", help="drive after a recorded minute, again and again")
     parser.add_argument("--tcp-port", type=int, default=0, help="of the adapter (0: any free one)")
     parser.add_argument("--gpsd-port", type=int, default=0, help="of gpsd (0: any free one)")
-    parser.add_argument("--latency", type=float, default=0.010, metavar="S", help="seconds from request to answer")
+    parser.add_argument(
+        "--latency", type=_not_negative, default=0.010, metavar="S", help="seconds from request to answer"
+    )
     parser.add_argument("--baud", type=int, default=115_200, help="speed of the adapter's serial line")
     parser.add_argument("--model", choices=sorted(BANNERS), default="v2.1", help="which ELM327 to be")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that holds our stdin")
     return parser.parse_args(argv)
 
 
-def _wait_for_the_end(watch_stdin: bool) -> None:
-    """Block until SIGTERM, SIGINT or, if it is watched, the end of stdin."""
+def _catch_signals() -> int:
+    """From now on SIGTERM and SIGINT do not kill: they make the returned descriptor readable."""
     signalled, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    return signalled
+
+
+def _wait_for_the_end(signalled: int, watch_stdin: bool) -> None:
+    """Block until a signal or, if it is watched, the end of stdin."""
     watched = [signalled, *([sys.stdin.fileno()] if watch_stdin else [])]
     while True:
         ready, _, _ = select.select(watched, [], [])
@@ -45,6 +61,8 @@ def _wait_for_the_end(watch_stdin: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a car until it is told to end; the exit code."""
     arguments = _arguments(argv)
+    # Before anybody can read our line: who has read it may end us at once, and expects exit code 0.
+    signalled = _catch_signals()
     options = Options(
         seed=arguments.seed,
         parked=arguments.parked,
@@ -77,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
-        _wait_for_the_end(arguments.until_stdin_closes)
+        _wait_for_the_end(signalled, arguments.until_stdin_closes)
     return 0
 
 

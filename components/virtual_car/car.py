@@ -17,11 +17,14 @@ from components.virtual_car.identity import identity_of
 from components.virtual_car.line import Speed
 from components.virtual_car.modem import Modem
 from components.virtual_car.moment import Drive
-from components.virtual_car.parked import MOVING_CODES, ParkedCar, parked_codes
+from components.virtual_car.parked import ParkedCar, parked_codes
 from components.virtual_car.recording import load_recording
 from components.virtual_car.serial_port import SerialPort
 from components.virtual_car.tcp_port import TcpPort
 from components.virtual_car.vehicle_bus import two_unit_bus
+
+MOVING_CODES = CodeMemory(pending=("P0171",))
+"""The engine's code memory of a car on the road: a suspicion, nothing confirmed."""
 
 _CHARGING_V, _RESTING_V = 14.1, 12.4
 

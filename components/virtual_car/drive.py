@@ -24,7 +24,7 @@ REFERENCE_TORQUE_NM = 220.0
 
 # Duration in seconds and speed at its end in km/h; the first leg starts from a standstill, the last ends in one.
 _LEGS = (
-    (12, 0), (7, 32), (18, 32), (8, 50), (24, 53), (9, 0), (14, 0), (16, 70), (30, 72), (12, 98),
+    (12, 0), (7, 32), (18, 32), (8, 50), (24, 53), (9, 0), (14, 0), (16, 70), (30, 72), (16, 98),
     (35, 95), (10, 60), (22, 58), (9, 30), (11, 34), (8, 0),
 )  # fmt: skip
 CYCLE_S = float(sum(duration for duration, _ in _LEGS))
@@ -136,9 +136,9 @@ def engine_values(elapsed_s: float, motion: Motion, slope: float) -> dict[str, V
     force_n = _MASS_KG * (motion.acceleration_m_s2 + 9.81 * (slope + (_ROLLING if v > 0 else 0))) + _DRAG * v * v
     brake_nm = force_n * v / (rpm * math.tau / 60) / _DRIVETRAIN
     overrun = brake_nm < -_FRICTION_NM and rpm > 1_150
-    indicated_nm = 0.0 if overrun else max(8.0, brake_nm + _FRICTION_NM)
     full_nm = REFERENCE_TORQUE_NM * (0.82 + 0.18 * math.exp(-(((rpm - 3_200) / 1_800) ** 2)))
-    load = min(1.0, indicated_nm / full_nm)
+    indicated_nm = 0.0 if overrun else min(full_nm, max(8.0, brake_nm + _FRICTION_NM))
+    load = indicated_nm / full_nm
     manifold_kpa = 22.0 if overrun else 26 + (_AMBIENT_KPA - 28) * load
     intake_c = _AMBIENT_C + 6 + 9 * warmth - min(7.0, v / 4)
     air_g_l = manifold_kpa * 28.97 / (8.314 * (intake_c + 273.15))

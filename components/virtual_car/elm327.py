@@ -7,7 +7,8 @@ command descriptions of the ELM327 data sheet. The times, which a client can mea
 * The response-count digit ends a request with the n-th line.
 * Without it the adapter waits for further answers: with ATAT0 the whole of ATST (32 hex = 205 ms by default); with
   ATAT1, the default, 2 x latency + 20 ms; with ATAT2 latency + 10 ms; never longer than ATST.
-* A request that nobody answers ends with NO DATA when ATST is over, whatever ATAT says: no answer, nothing to adapt to.
+* A request that nobody answers ends with NO DATA when ATST is over, whatever ATAT says: no answer, nothing to adapt
+  to. The latency, being half the adapter's own, comes on top and is never the reason for NO DATA.
 """
 
 from collections.abc import Callable, Sequence
@@ -271,10 +272,6 @@ class Elm327:
         if self._automatic and not self._found:
             out = b"SEARCHING..."
             self._protocol = CAN_11_500
-        st_s = self._settings.st * _TICK_S
-        if self._protocol != CAN_11_500 or self._latency_s > st_s:
-            self._when_woken = lambda: self._unanswered(_WRONG_BUS.get(self._protocol, "NO DATA"))
-            return Turn(out, st_s)
         self._when_woken = lambda: self._arrived(request)
         return Turn(out, self._latency_s)
 
@@ -285,15 +282,12 @@ class Elm327:
     def _arrived(self, request: _Request) -> Turn:
         """The instant at which the units answer."""
         settings = self._settings
-        answers = [
-            (source, message)
-            for source, message in self._ask(settings.header, request.message)
-            if settings.only_from in (None, source)
-        ]
+        heard = self._ask(settings.header, request.message) if self._protocol == CAN_11_500 else []
+        answers = [(source, message) for source, message in heard if settings.only_from in (None, source)]
         if not answers:
             nothing = "UNABLE TO CONNECT" if self._automatic and not self._found else "NO DATA"
-            self._when_woken = lambda: self._unanswered(nothing)
-            return Turn(wake_s=max(0.0, settings.st * _TICK_S - self._latency_s))
+            self._when_woken = lambda: self._unanswered(_WRONG_BUS.get(self._protocol, nothing))
+            return Turn(wake_s=settings.st * _TICK_S)
         lines = [line for source, message in answers for line in self._shown(source, message)]
         searched = self._end_of_line() if self._automatic and not self._found else b""
         self._found = True

@@ -30,7 +30,7 @@ def iso_time(time_ms: int) -> str:
     """A time in ms since 1970 as gpsd writes it.
 
     >>> iso_time(1_795_313_100_887)
-    '2026-11-22T03:25:00.887Z'
+    '2026-11-22T02:05:00.887Z'
     """
     whole, ms = divmod(time_ms, 1_000)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"

@@ -9,9 +9,6 @@ from components.virtual_car.moment import O2, Moment, Value
 from components.virtual_car.pids import ALL_KEYS
 from components.virtual_car.road import ROUND_M, Road
 
-MOVING_CODES = CodeMemory(pending=("P0171",))
-"""The engine's code memory of a car on the road: a suspicion, nothing confirmed."""
-
 
 class ParkedCar:
     """A car that stands.

@@ -33,13 +33,14 @@ class Item:
 def _linear(size: int, steps_per_unit: float, offset: float = 0.0) -> Callable[[Value], bytes]:
     """An encoder of `raw = (value + offset) * steps_per_unit`, rounded to the nearest step, big-endian."""
     top = 256**size - 1
+    lowest, highest = 0.0 - offset, top / steps_per_unit - offset
 
     def encode(value: Value) -> bytes:
         if isinstance(value, O2):
             raise TypeError(f"wanted a number, got {value}")
         raw = round((value + offset) * steps_per_unit)
         if not 0 <= raw <= top:
-            raise ValueError(f"{value} is outside {-offset:g}..{top / steps_per_unit - offset:g}")
+            raise ValueError(f"{value} is outside {lowest:.7g}..{highest:.7g}")
         return raw.to_bytes(size, "big")
 
     return encode

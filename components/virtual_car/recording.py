@@ -167,6 +167,9 @@ def _value(key: str, value: object, where: str) -> Value | None:
 
 
 def _place(reading: Mapping[str, object], where: str) -> Place | None:
+    altitude, heading, climb, speed = (
+        _number(reading.get(key), f"{where}.{key}") for key in ("altitude", "heading", "climb", "gps_speed")
+    )
     location = reading.get("location")
     if location is None:
         return None
@@ -176,9 +179,6 @@ def _place(reading: Mapping[str, object], where: str) -> Place | None:
     lon, lat = (_number(part, f"{where}.location.coordinates") for part in coordinates[:2])
     if lon is None or lat is None or abs(lon) > 180 or abs(lat) > 90:
         raise ValueError(f"{where}.location.coordinates: wanted [lon, lat] in degrees, got {coordinates}")
-    altitude, heading, climb, speed = (
-        _number(reading.get(key), f"{where}.{key}") for key in ("altitude", "heading", "climb", "gps_speed")
-    )
     return Place(lat, lon, altitude, heading, climb, speed)
 
 
