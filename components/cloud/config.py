@@ -8,8 +8,9 @@ from typing import Final
 from components import settings
 from components.settings import checked
 
-DEVICE_URL: Final = "ws://127.0.0.1:8080/ws"
-PERSISTER_URL: Final = "rs://127.0.0.1:8081"
+HOST: Final = "127.0.0.1"
+DEVICE_URL: Final = f"ws://{HOST}:8080/ws"
+PERSISTER_URL: Final = f"rs://{HOST}:8081"
 ARCHIVE_URI: Final = "sqlite:archive.db"
 FEED_URI: Final = "sqlite:feed.db"
 

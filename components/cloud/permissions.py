@@ -44,9 +44,6 @@ TABLE: Final = (
     Right(("device",), "publish", "odograph.event.{self}", retain=True),
     Right(("device",), "subscribe", "odograph.receipt.{self}"),
     *(Right(("device",), "register", f"odograph.device.{{self}}.{name}") for name in DEVICE_PROCEDURES),
-    # A testament is published in the device's own name and authorised then, as any other publication.
-    Right(("device",), "call", "wamp.session.add_testament"),
-    Right(("device",), "call", "wamp.session.flush_testaments"),
     Right(("persister",), "subscribe", "odograph.packet.{shard}.", "prefix"),
     Right(("persister",), "publish", "odograph.receipt.{device}"),
     Right(("persister",), "register", "odograph.fleet.{name}"),
