@@ -31,7 +31,7 @@ _WORDS: Final = (
     ("ERR", "adapter_error", True),
     ("ELM327", "adapter_error", True),
 )
-"""The reason for which a request has no value, by the adapter's words. ACT and LP ALERT announce that it goes to sleep."""
+"""The reason for which a request has no value, by the adapter's words. ACT and LP ALERT: it is about to sleep."""
 
 _PROGRESS: Final = re.compile(r"^(SEARCHING\.*|BUS INIT: ?(\.\.\. ?)?(OK)?(?!.*ERROR)\.*)")
 
@@ -76,7 +76,7 @@ def parse_answer(raw: bytes, command: str) -> Answer:
     'bus_error'
     """
     text, prompt, _ = raw.partition(b">")
-    # The data sheet: the adapter may insert NULs, and they are to be ignored. Other bytes that are no ASCII spoil a line.
+    # NULs are to be ignored, says the data sheet. Other bytes that are no ASCII spoil their line.
     lines = re.split(r"[\r\n]", text.replace(b"\0", b"").decode("ascii", "replace"))
     if not prompt:
         lines = lines[:-1]  # the last one may be cut anywhere
@@ -96,7 +96,7 @@ def parse_answer(raw: bytes, command: str) -> Answer:
 
 
 def _judge(text_lines: Sequence[str]) -> tuple[str, bool]:
-    """Return the first reason that the words give and whether any tells of a reset; words not known are adapter_error."""
+    """Return the first reason that the words give, and whether any tells of a reset. Unknown words: adapter_error."""
     reason, lost = "", False
     for line in text_lines:
         said = line.upper()

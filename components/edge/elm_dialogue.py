@@ -1,4 +1,4 @@
-"""What is said to an ELM327 before it is asked for values, as scripts: set it up, meet the car, come to terms again. Pure.
+"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again. Pure.
 
 A script is a generator: it yields what to ask (`Ask`), or None to go on listening, and is sent the answer. So it has
 no clock and no port, may be left in the middle of a slow search and taken up at the next call, and reads from top to
@@ -58,16 +58,15 @@ class Acquaintance:
         adapter: Its version text.
         voltage_v: At the last ATRV.
         bus: The car's bus.
-        owners: The ECU whose value counts, by PID that the car has: the lowest address that has it.
-        ecus: All that answered the first question.
+        pids: What each ECU has, by its address; lowest address first. Of two that have a PID the lower one's value
+            counts: the engine's.
         vin: 17 characters, or None with `vin_why`.
     """
 
     adapter: str = ""
     voltage_v: float | None = None
     bus: Bus | None = None
-    owners: Mapping[int, str] = field(default_factory=dict)
-    ecus: tuple[str, ...] = ()
+    pids: Mapping[str, frozenset[int]] = field(default_factory=dict)
     vin: str | None = None
     vin_why: str = "no_data"
 
@@ -127,31 +126,36 @@ def meet(known: Acquaintance) -> Script:
         bus = Bus(number[-1:])
     except ValueError as error:
         raise AwayError("bus_error", str(error), is_bus=True) from error
-    heard = bus.messages(first.hex_lines)
-    maps, why = parse_pids(heard, 1, {0x00: 4})
+    maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
     if not maps:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
         raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
-    owners: dict[int, str] = {}
-    known.ecus = tuple(sorted(maps[0]))
-    for base in (0x00, 0x20, 0x40, 0x60):
-        if base and base not in owners:
-            break
-        if base:
-            answer = yield Ask(f"01{base:02X}")
-            if not answer.prompted:
-                raise AwayError("timeout", f"no answer to 01{base:02X}")
-            maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
-        for ecu, bits in sorted(maps.get(base, {}).items()):
-            for pid in supported_pids(base, bits):
-                owners.setdefault(pid, ecu)
-    known.bus, known.owners = bus, owners
+    known.bus = bus
+    known.pids = yield from _ask_what_it_has(bus, maps)
     answer = yield Ask("0902", 2 * COMMAND_MS)
     known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
     if known.vin is None and not answer.hex_lines:
         known.vin_why = _why(answer)
     if not answer.prompted:
         raise AwayError("timeout", "no answer to 0902")
+
+
+def _ask_what_it_has(
+    bus: Bus, maps: dict[int, dict[str, bytes]]
+) -> Generator[Ask | None, Answer, dict[str, frozenset[int]]]:
+    """Go on from the first bit map (`maps`, by PID and ECU) as far as each says that there is a next."""
+    pids: dict[str, set[int]] = {ecu: set() for ecu in sorted(maps[0])}
+    for base in (0x00, 0x20, 0x40, 0x60):
+        if base and not any(base in has for has in pids.values()):
+            break
+        if base:
+            answer = yield Ask(f"01{base:02X}")
+            if not answer.prompted:
+                raise AwayError("timeout", f"no answer to 01{base:02X}")
+            maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
+        for ecu, bits in maps.get(base, {}).items():
+            pids.setdefault(ecu, set()).update(supported_pids(base, bits))
+    return {ecu: frozenset(has) for ecu, has in sorted(pids.items())}
 
 
 def agree_again(adapter: str) -> Script:
@@ -218,5 +222,3 @@ def _why(answer: Answer) -> str:
     if answer.reason:
         return answer.reason
     return "adapter_error" if answer.prompted else "timeout"
-
-

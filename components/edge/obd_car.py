@@ -8,7 +8,7 @@ lengths that were asked. What is rejected has a reason of wire.signals.REASONS a
 to ask again stays, with its time, until it is three periods old.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 from components.edge.elm_dialogue import COMMAND_MS
@@ -64,6 +64,7 @@ class ObdCar:
         self._meeting = 0
         self._signals: dict[str, Signal] = {}
         self._absent: dict[str, str] = {}
+        self._owners: dict[int, str] = {}
         self._schedule = Schedule((), period_ms)
         self._values: dict[str, Value] = {}
         self._measured_ms: dict[str, int] = {}
@@ -71,7 +72,7 @@ class ObdCar:
         self._group = 1
         self._group_works = False
         self._silent: set[str] = set()
-        self._counts: dict[int, bool] = {}
+        self._counted: dict[tuple[int, ...], bool] = {}
         self._fruitless = 0
         self._slowest_ms = 0.0
         self._answered_codes: set[tuple[int, str]] = set()
@@ -130,7 +131,11 @@ class ObdCar:
 
     def _begin_session(self) -> None:
         """Forget everything about the car that was; nothing learnt of it is trusted after a reconnection."""
-        owners = self._link.known.owners
+        owners: dict[int, str] = {}
+        for ecu, has in self._link.known.pids.items():
+            for pid in has:
+                owners.setdefault(pid, ecu)
+        self._owners = owners
         self._signals = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in owners}
         self._absent = {signal.key: "unsupported" for signal in OBD_SIGNALS if signal.key not in self._signals}
         for key, pids in _WIDE_BAND.items():
@@ -140,7 +145,7 @@ class ObdCar:
         self._values, self._measured_ms, self._why = {}, {}, {}
         bus = self._link.known.bus
         self._group, self._group_works = (6 if bus is not None and bus.is_can else 1), False
-        self._silent, self._counts, self._answered_codes = set(), {}, set()
+        self._silent, self._counted, self._answered_codes = set(), {}, set()
         self._fruitless, self._slowest_ms = 0, 0.0
 
     def _pass(self, deadline_ms: int) -> None:
@@ -204,17 +209,15 @@ class ObdCar:
         """Ask once; note every value and reason; return the reply and the signals without an answer."""
         sizes = {signal.pid: signal.size for signal in signals if signal.pid is not None}
         command = "01" + "".join(f"{pid:02X}" for pid in sizes)
-        bus = self._link.known.bus
-        lines = bus.frames(1 + sum(1 + size for size in sizes.values())) if bus is not None and bus.is_can else 1
-        one_ecu = len(self._link.known.ecus) == 1
-        counted = one_ecu and self._counts.get(lines, False)
+        lines = self._lines(sizes)
+        counted = self._counted.get(lines, False)
 
         def concerns(message: Message) -> bool:
             return message.data[:2] in {bytes((0x41, pid)) for pid in sizes} or message.data[:2] == b"\x7f\x01"
 
         began_ms = self._clock()
         reply = self._link.ask(
-            f"{command}{lines:X}" if counted else command, min(deadline_ms, began_ms + COMMAND_MS), concerns
+            f"{command}{sum(lines):X}" if counted else command, min(deadline_ms, began_ms + COMMAND_MS), concerns
         )
         self._slowest_ms = max(reply.at_ms - began_ms, 0.9 * self._slowest_ms)
         found, why = parse_pids(reply.heard, 1, sizes)
@@ -223,21 +226,26 @@ class ObdCar:
         why = reply.answer.reason or why
         missing = []
         for signal in signals:
-            data = found.get(signal.pid or 0, {}).get(self._link.known.owners.get(signal.pid or 0, ""))
+            data = found.get(signal.pid or 0, {}).get(self._owners.get(signal.pid or 0, ""))
             if data is None:
                 missing.append(signal)
             self._note(signal, data, why, reply.at_ms)
-        if one_ecu and reply.answer.prompted:
-            if missing:
-                # One that was proven may have cut this answer: it is tried no more on this connection.
-                self._counts[lines] = False
-            else:
-                # Proven to be answered in so many lines by one ECU; the count may stand from now on.
-                self._counts.setdefault(lines, len(reply.answer.hex_lines) == lines)
+        if reply.answer.prompted and missing:
+            # Where the count was given it may be what cut this answer: no more of it on this connection.
+            self._counted[lines] = False
+        elif reply.answer.prompted:
+            # Answered in as many lines as the ECUs' bit maps foretell, so the count may be given from now on.
+            self._counted.setdefault(lines, len(reply.answer.hex_lines) == sum(lines) < 16)
         if self._link.state == "ready":
             self._schedule.asked(signals, reply.at_ms)
             self._schedule.unanswered(missing, reply.at_ms)
         return reply, missing
+
+    def _lines(self, sizes: Mapping[int, int]) -> tuple[int, ...]:
+        """Return in how many lines each ECU that has any of these PIDs will answer."""
+        bus = self._link.known.bus
+        bodies = (sum(1 + size for pid, size in sizes.items() if pid in has) for has in self._link.known.pids.values())
+        return tuple(bus.lines(1 + body) if bus is not None else 1 for body in bodies if body)
 
     def _note(self, signal: Signal, data: bytes | None, why: str, at_ms: int) -> None:
         if data is not None:
@@ -288,5 +296,3 @@ class ObdCar:
             supported=tuple(self._signals) if link.is_met else (),
             trouble=link.trouble,
         )
-
-

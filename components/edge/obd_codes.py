@@ -69,7 +69,12 @@ def _ask(link: ObdLink, command: str, mode: int, deadline_ms: int) -> Reply:
     """Ask; CarAwayError unless the answer is whole, or is NO DATA and nothing else."""
     reply = link.ask(command, deadline_ms, _answers(mode))
     answer, heard = reply.answer, reply.heard
-    if not answer.prompted or heard.broken or answer.reason not in {"", "no_data"} or (answer.reason and heard.messages):
+    if (
+        not answer.prompted
+        or heard.broken
+        or answer.reason not in {"", "no_data"}
+        or (answer.reason and heard.messages)
+    ):
         said = answer.words or answer.reason or ("cut" if answer.hex_lines else "timeout")
         raise CarAwayError(f"{command}: {said}")
     return reply

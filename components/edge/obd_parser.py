@@ -111,9 +111,9 @@ class Bus:
         whole.sort(key=lambda message: message.ecu)
         return Heard(tuple(whole), broken)
 
-    def frames(self, size: int) -> int:
-        """Return how many lines a CAN answer of `size` bytes takes."""
-        return 1 if size <= 7 else 1 + -(-(size - 6) // 7)
+    def lines(self, size: int) -> int:
+        """Return how many lines an ECU's answer of `size` bytes to mode 01 takes."""
+        return 1 if size <= 7 or not self.is_can else 1 + -(-(size - 6) // 7)
 
     def _ecu(self, line: str) -> str | None:
         """Return the ECU that sent this line to a tester; None when that is not what the header says."""

@@ -56,7 +56,7 @@ class SerialLine:
                 address = urlsplit(url)
                 wait_s = max(0.05, (until_ms - clock()) / 1000)
                 self._port = socket.create_connection((address.hostname or "", address.port or 0), timeout=wait_s)
-                self._port.setblocking(False)
+                self._port.settimeout(0)
                 self._port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             else:
                 # `exclusive`: a second reader of one adapter would steal half of every answer.
