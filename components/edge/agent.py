@@ -134,7 +134,7 @@ class Agent:
             await self._gps.stop()
         self._recorder.sources.car.close()
         for lane in (self._car_lane, self._modem_lane, self._outbox_lane, self._file_lane):
-            lane.stop()
+            await lane.close()
         for file in (self._reader, self._writer, self._outbox):
             file.close()
 
