@@ -22,7 +22,7 @@ REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
 
 
 def _refusal(error: str, message: str) -> ApplicationError:
-    return ApplicationError(error, message)  # type: ignore[no-untyped-call]
+    return ApplicationError(error, message)
 
 
 class Authenticator(ApplicationSession):

@@ -64,7 +64,7 @@ def decode(form: object, start_ms: int, max_readings: int) -> tuple[Reading, ...
     at = _whole(_list(table["at"], None))
     if len(at) > max_readings:
         raise ValueError(f"more than {max_readings} readings")
-    columns, why = _object(table["columns"], BY_KEY.keys()), _object(table["why"], None)
+    columns, why = _object(table["columns"], BY_KEY.keys()), dict(_object(table["why"], None))
     ages = _ages(table["measured"], at)
     values: list[dict[str, Value]] = [{} for _ in at]
     reasons: list[dict[str, str]] = [{} for _ in at]
