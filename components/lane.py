@@ -6,7 +6,7 @@ One lane for each thing that must not be used by two threads at once (the serial
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred  # noqa: TC002 - an annotation inside a function
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
