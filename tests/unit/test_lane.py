@@ -119,10 +119,10 @@ def test_closing_refuses_new_calls_and_returns_when_those_that_were_taken_are_an
     closing = Deferred.fromCoroutine(lane.close())
     with pytest.raises(UnavailableError, match="the lane test does not run"):
         reactor.result_of(begin(lane, lambda: "late"))
-    assert not closing.called
+    assert closing.called is False
     gate.set()
     assert (reactor.result_of(first), reactor.result_of(second)) == (True, "queued")
-    assert closing.called
+    reactor.result_of(closing)
     assert not [thread for thread in threading.enumerate() if "-test-" in thread.name]
     reactor.result_of(Deferred.fromCoroutine(lane.close()))
 
