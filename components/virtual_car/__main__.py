@@ -14,11 +14,27 @@ from components.virtual_car.elm327 import BANNERS
 from components.virtual_car.recording import UnreadableRecordingError
 
 
-def _not_negative(text: str) -> float:
-    """A number of seconds that can be waited for."""
+def _seconds(text: str) -> float:
+    """A time that can be waited for."""
     number = float(text)
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"wanted 0 or more, got {text}")
+    return number
+
+
+def _count(text: str) -> int:
+    """A whole number from 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"wanted 0 or more, got {text}")
+    return number
+
+
+def _port(text: str) -> int:
+    """A TCP port or 0."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"wanted 0 to 65535, got {text}")
     return number
 
 
@@ -28,12 +44,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--parked", action="store_true", help="ignition on, engine off, one stored code")
     kind.add_argument("--replay", type=Path, metavar="FILE", help="drive after a recorded minute, again and again")
-    parser.add_argument("--tcp-port", type=int, default=0, help="of the adapter (0: any free one)")
-    parser.add_argument("--gpsd-port", type=int, default=0, help="of gpsd (0: any free one)")
-    parser.add_argument(
-        "--latency", type=_not_negative, default=0.010, metavar="S", help="seconds from request to answer"
-    )
-    parser.add_argument("--baud", type=int, default=115_200, help="speed of the adapter's serial line")
+    parser.add_argument("--tcp-port", type=_port, default=0, help="of the adapter (0: any free one)")
+    parser.add_argument("--gpsd-port", type=_port, default=0, help="of gpsd (0: any free one)")
+    parser.add_argument("--latency", type=_seconds, default=0.010, metavar="S", help="seconds from request to answer")
+    parser.add_argument("--baud", type=_count, default=115_200, help="of the adapter's serial line (0: no limit)")
     parser.add_argument("--model", choices=sorted(BANNERS), default="v2.1", help="which ELM327 to be")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that holds our stdin")
     return parser.parse_args(argv)

@@ -53,10 +53,10 @@ def vin_check_digit(vin: str) -> str:
 
 def identity_of(seed: int) -> Identity:
     """The identity of the car with this seed; another seed gives another car."""
-    # WVW would be a real maker's prefix; 1ZZ is nobody's, so no made-up VIN can be a stranger's car.
+    # VCAR tells whoever meets the number in a log that no maker built this car.
     vin = f"1ZZVCAR50T0{draw(seed, 'vin', 10**6):06d}"
     vin = vin[:8] + vin_check_digit(vin) + vin[9:]
     iccid = f"8949{draw(seed, 'iccid', 10**14):014d}"
-    # 00-101 is the type allocation reserved for test equipment.
+    # Type allocation codes that begin with 00 are those of test equipment.
     imei = f"001017{draw(seed, 'imei', 10**8):08d}"
     return Identity(vin, iccid + luhn(iccid), imei + luhn(imei))

@@ -72,7 +72,13 @@ class Line:
         self._wake_at: float | None = None
 
     def serve(self) -> None:
-        """Serve the client until it hangs up or the stop switch is thrown."""
+        """Serve the client until it hangs up or the stop switch is thrown; the chip is then ready for another line."""
+        self._serve()
+        # What the client has left unfinished the chip finishes, to nobody: the next client must not stop it.
+        while self._wake_at is not None:
+            self._wake_at = self._chip.woke().wake_s
+
+    def _serve(self) -> None:
         while True:
             wait_s = None if self._wake_at is None else max(0.0, self._wake_at - time.monotonic())
             ready, _, _ = select.select([self._fd, self._stop.fd], [], [], wait_s)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,15 @@ def test_it_ends_with_the_process_that_holds_its_stdin() -> None:
     process.stdout.close()
     process.stderr.close()
     assert device.startswith("/dev/pts/")
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--gpsd-port", str(taken.getsockname()[1])]
+        done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "--gpsd-port" in done.stderr
 
 
 def test_an_unreadable_recording_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""One TOML file -> a tree of frozen dataclasses, every fault reported at once with its path.
+
+A shape is a dataclass whose fields are tables, themselves dataclasses whose fields are keys. Field types: str, int,
+float, bool, Path (relative ones stand beside the file), tuple[float, ...] and Literal of strings. A field without a
+default is required. `checked` adds a rule to a field.
+
+Reads one file; otherwise pure. It knows nothing of what the keys mean.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from components.wire.errors import ConfigError
+
+T = TypeVar("T")
+_RULE = "rule"
+
+
+def checked(rule: str, holds: Callable[[Any], bool], default: Any = MISSING) -> Any:  # noqa: ANN401 - a dataclass field
+    """Return a dataclass field whose value must fulfil `holds`; `rule` says it in words ("be 1..16")."""
+    return field(default=default, metadata={_RULE: (rule, holds)})
+
+
+def read(path: Path, shape: type[T]) -> T:
+    """Read a TOML file into `shape`.
+
+    Raises:
+        ConfigError: The file is missing, no TOML, or has faults; all of them are listed, each with its path.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read", str(error)) from error
+    faults: list[str] = []
+    settings = _table(document, shape, "", path.parent, faults)
+    if settings is None or faults:
+        raise ConfigError(f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}", faults=faults)
+    return settings
+
+
+def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, faults: list[str]) -> T | None:
+    names = [one.name for one in fields(shape)]  # type: ignore[arg-type]
+    for key in table.keys() - set(names):
+        near = difflib.get_close_matches(key, names, 1)
+        faults.append(f"{at}{key}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+    types = get_type_hints(shape)
+    found: dict[str, object] = {}
+    for one in fields(shape):  # type: ignore[arg-type]
+        where, kind = f"{at}{one.name}", types[one.name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            inner = table.get(one.name, {})
+            if isinstance(inner, Mapping):
+                found[one.name] = _table(inner, kind, f"{where}.", base, faults)
+            else:
+                faults.append(f"{where}: must be a table, got {inner!r}")
+        elif one.name in table:
+            value = _value(table[one.name], kind, base)
+            rule, holds = one.metadata.get(_RULE, ("", None))
+            if value is None:
+                faults.append(f"{where}: must be {_words(kind)}, got {table[one.name]!r}")
+            elif holds is not None and not holds(value):
+                faults.append(f"{where}: must {rule}, got {table[one.name]!r}")
+            found[one.name] = value
+        elif one.default is MISSING and one.default_factory is MISSING:
+            faults.append(f"{where}: missing; must be {_words(kind)}")
+    return None if faults else shape(**found)
+
+
+def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a type form
+    """Return `given` as `kind`; None where it is not."""
+    if get_origin(kind) is Literal:
+        return given if given in get_args(kind) else None
+    if kind is Path:
+        return base / Path(given).expanduser() if isinstance(given, str) and given else None
+    if kind is float or get_origin(kind) is tuple:
+        given = given if isinstance(given, list) and kind is not float else [given]
+        numbers = [float(one) for one in given if isinstance(one, (int, float)) and not isinstance(one, bool)]
+        if len(numbers) < len(given):
+            return None
+        return numbers[0] if kind is float else tuple(numbers)
+    return given if type(given) is kind else None
+
+
+def _words(kind: Any) -> str:  # noqa: ANN401 - a type form
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{word}"' for word in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "a list of numbers"
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]
