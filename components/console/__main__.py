@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from components.console import admin
+from components.console import admin, processes
 from components.wire.errors import ConfigError, OdographError
 
 
@@ -18,7 +18,7 @@ def odograph() -> None:
     """Car telemetry that loses nothing: the car's minutes, sealed, to your archive and your stream."""
 
 
-for command in admin.commands():
+for command in (*admin.commands(), *processes.commands()):
     odograph.add_command(command)
 
 
