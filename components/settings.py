@@ -1,8 +1,8 @@
 """One TOML file -> a tree of frozen dataclasses, every fault reported at once with its path.
 
 A shape is a dataclass whose fields are tables, themselves dataclasses whose fields are keys. Field types: str, int,
-float, bool, Path (relative ones stand beside the file), tuple[float, ...] and Literal of strings. A field without a default is
-required. `checked` adds a rule to a field.
+float, bool, Path (relative ones stand beside the file), tuple[float, ...] and Literal of strings. A field without a
+default is required. `checked` adds a rule to a field.
 
 Reads one file; otherwise pure. It knows nothing of what the keys mean.
 """

@@ -68,5 +68,5 @@ def test_what_is_no_toml_or_no_table_is_one_error(tmp_path: Path, text: str) -> 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="none.toml does not exist"):
+    with pytest.raises(ConfigError, match=r"none\.toml does not exist"):
         settings.read(tmp_path / "none.toml", Shape)

@@ -1,0 +1,336 @@
+"""A minute of one car: raw readings, their summary, codes and gaps. Plaintext of the envelope. Pure.
+
+`pack` and `unpack` are the only way between a Packet and its bytes; schemas/edge_to_cloud/packet.v1.json says the same
+for other programs. The period is 60 s by default, so people call it a minute whatever its length.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from components.wire import columns, strict_json
+from components.wire.errors import RejectedError
+from components.wire.reading import Reading
+from components.wire.signals import BY_KEY, REASONS
+from components.wire.summary import STATISTICS, Statistics
+from components.wire.topics import ID_PATTERN
+
+SCHEMA: Final = "odograph.packet.v1"
+MAX_READINGS: Final = 6000
+CLOCKS: Final = ("gps", "ntp", "rtc", "saved", "none")
+GAP_REASONS: Final = ("late", "lost_range", "corrupt")
+DTC_STATES: Final = ("stored", "pending", "permanent")
+_MAX_DEPTH: Final = 6
+_MAX_LIST: Final = 1000
+_HEX: Final = re.compile("[0-9a-f]{16}")
+_DEVICE: Final = re.compile(ID_PATTERN)
+_CODE: Final = re.compile("[PCBU][0-3][0-9A-F]{3}")
+_IDENTITIES: Final = {"vin": "[A-HJ-NPR-Z0-9]{17}", "iccid": "[0-9]{18,22}", "imei": "[0-9]{15}"}
+_MOMENT: Final = "%Y-%m-%dT%H:%M:%S"
+
+
+def iso_ms(at_ms: int) -> str:
+    """Return RFC 3339 UTC with milliseconds.
+
+    >>> iso_ms(1779000000123)
+    '2026-05-17T06:40:00.123Z'
+    """
+    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):{_MOMENT}}.{at_ms % 1000:03d}Z"
+
+
+def iso_s(at_ms: int) -> str:
+    """Return RFC 3339 UTC of a whole second; `at_ms` is a multiple of 1000."""
+    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):{_MOMENT}}Z"
+
+
+def parse_iso(text: object) -> int:
+    """Return ms since the epoch of what `iso_ms` or `iso_s` wrote; ValueError for anything else."""
+    if not isinstance(text, str) or not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", text, re.ASCII):
+        raise ValueError(f"{text!r} is no UTC time like 2026-11-21T10:05:00Z")
+    return int(datetime.fromisoformat(text[:19] + "Z").timestamp()) * 1000 + int(text[20:-1] or 0)
+
+
+def minute_id(start_ms: int) -> str:
+    """Return the name of the period that starts then.
+
+    >>> minute_id(1779000000000)
+    '20260517T064000Z'
+    """
+    return f"{datetime.fromtimestamp(start_ms // 1000, UTC):%Y%m%dT%H%M%SZ}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFix:
+    """How far the session before was off: its times + `offset_ms` are this session's timeline."""
+
+    previous_session: str
+    offset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the car, its SIM and its modem are; `why` has the reason of exactly those that are None."""
+
+    vin: str | None
+    iccid: str | None
+    imei: str | None
+    why: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleCode:
+    """A code that one ECU held when the car was last asked; times in ms UTC."""
+
+    code: str
+    status: str
+    ecu: str
+    first_seen_ms: int
+    last_seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time of which there is no reading although the recorder should have made some; ms UTC, half-open."""
+
+    from_ms: int
+    to_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One period of one session.
+
+    Attributes:
+        start_ms: Start of the period, ms UTC, a multiple of `period_s`.
+        clock: Source of the session's clock base, one of CLOCKS.
+        clock_fix: In the first packet of a session that follows a clock correction.
+        readings: Oldest first; None where the device sends summaries only.
+        dtcs: The codes at `dtcs_at_ms`.
+        dtcs_at_ms: When the car last answered for its codes, in this session; None: never, and `dtcs` says nothing.
+        freeze_frame: Signal values that the car froze with its code; {} where there are none.
+        config_hash: First 16 hex digits of the SHA-256 of the device's configuration.
+        summary: Rounded to 12 significant digits when packed; beyond that it is the arithmetic's noise.
+    """
+
+    device: str
+    session: str
+    start_ms: int
+    period_s: int
+    clock: str
+    identity: Identity
+    readings: tuple[Reading, ...] | None
+    summary: Mapping[str, Statistics]
+    config_hash: str
+    dtcs: tuple[TroubleCode, ...] = ()
+    dtcs_at_ms: int | None = None
+    freeze_frame: Mapping[str, object] | None = None
+    gaps: tuple[Gap, ...] = ()
+    clock_fix: ClockFix | None = None
+
+    @property
+    def id(self) -> str:
+        """`<device>/<session>/<minute>`: the natural key."""
+        return f"{self.device}/{self.session}/{minute_id(self.start_ms)}"
+
+
+def pack(packet: Packet) -> bytes:
+    """Return the packet as canonical compact JSON: the same packet gives the same bytes."""
+    form: dict[str, object] = {
+        "schema": SCHEMA,
+        "id": packet.id,
+        "device": packet.device,
+        "session": packet.session,
+        "start": iso_s(packet.start_ms),
+        "period_s": packet.period_s,
+        "clock": packet.clock,
+        "identity": {
+            "vin": packet.identity.vin,
+            "iccid": packet.identity.iccid,
+            "imei": packet.identity.imei,
+            "why": dict(packet.identity.why),
+        },
+        "summary": {
+            key: {name: float(f"{figure:.12g}") if name != "count" else figure for name, figure in figures.items()}
+            for key, figures in packet.summary.items()
+        },
+        "dtcs": [
+            {
+                "code": one.code,
+                "status": one.status,
+                "ecu": one.ecu,
+                "first_seen": iso_ms(one.first_seen_ms),
+                "last_seen": iso_ms(one.last_seen_ms),
+            }
+            for one in packet.dtcs
+        ],
+        "dtcs_at": None if packet.dtcs_at_ms is None else iso_ms(packet.dtcs_at_ms),
+        "gaps": [{"from": iso_ms(g.from_ms), "to": iso_ms(g.to_ms), "reason": g.reason} for g in packet.gaps],
+        "config_hash": packet.config_hash,
+    }
+    if packet.readings is not None:
+        form["readings"] = columns.encode(packet.readings, packet.start_ms)
+    if packet.freeze_frame:
+        form["freeze_frame"] = packet.freeze_frame
+    if packet.clock_fix is not None:
+        fix = packet.clock_fix
+        form["clock_fix"] = {"previous_session": fix.previous_session, "offset_ms": fix.offset_ms}
+    return strict_json.dumps(form)
+
+
+def parse(plaintext: bytes) -> dict[str, object]:
+    """Return the packet's JSON object, not yet checked against the schema.
+
+    Raises:
+        RejectedError: `parse`: not strict JSON, too deep, or no object.
+    """
+    try:
+        form = strict_json.loads(plaintext, _MAX_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise RejectedError("parse", str(error)) from error
+    if not isinstance(form, dict):
+        raise RejectedError("parse", "a packet is an object")
+    return form
+
+
+def read(form: Mapping[str, object]) -> Packet:
+    """Return the packet that a JSON object tells of.
+
+    Raises:
+        RejectedError: `schema`: a key, type, range or time is not what the schema says; the message names it.
+    """
+    try:
+        return _read(form)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise RejectedError("schema", str(error)) from error
+
+
+_REQUIRED: Final = frozenset((
+    "schema", "id", "device", "session", "start", "period_s", "clock", "identity", "summary", "dtcs", "dtcs_at",
+    "gaps", "config_hash",
+))  # fmt: skip
+_OPTIONAL: Final = frozenset(("readings", "freeze_frame", "clock_fix"))
+
+
+def _read(form: Mapping[str, object]) -> Packet:
+    _keys("packet", form, _REQUIRED, _OPTIONAL)
+    if form["schema"] != SCHEMA:
+        raise ValueError(f"schema: {form['schema']!r} is not {SCHEMA}")
+    start_ms, period_s = parse_iso(form["start"]), _whole("period_s", form["period_s"], 5, 60)
+    if 60 % period_s or start_ms % (period_s * 1000):
+        raise ValueError("start: not the start of a period that divides a minute")
+    packet = Packet(
+        device=_text("device", form["device"], _DEVICE),
+        session=_text("session", form["session"], _HEX),
+        start_ms=start_ms,
+        period_s=period_s,
+        clock=_word("clock", form["clock"], CLOCKS),
+        identity=_identity(form["identity"]),
+        readings=columns.decode(form["readings"], start_ms, MAX_READINGS) if "readings" in form else None,
+        summary=_summary(form["summary"]),
+        config_hash=_text("config_hash", form["config_hash"], _HEX),
+        dtcs=tuple(_dtc(one) for one in _list("dtcs", form["dtcs"])),
+        dtcs_at_ms=None if form["dtcs_at"] is None else parse_iso(form["dtcs_at"]),
+        freeze_frame=_freeze_frame(form["freeze_frame"]) if "freeze_frame" in form else None,
+        gaps=tuple(_gap(one) for one in _list("gaps", form["gaps"])),
+        clock_fix=_clock_fix(form["clock_fix"]) if "clock_fix" in form else None,
+    )
+    if form["id"] != packet.id:
+        raise ValueError(f"id: must be {packet.id}")
+    times = [reading.at_ms for reading in packet.readings or ()]
+    if times != sorted(times) or (times and not start_ms <= times[0] <= times[-1] < start_ms + period_s * 1000):
+        raise ValueError("readings: times are not in order inside the period")
+    return packet
+
+
+def _identity(form: object) -> Identity:
+    table = _keys("identity", form, {*_IDENTITIES, "why"})
+    why = _keys("identity.why", table["why"], set(), _IDENTITIES)
+    found: dict[str, str | None] = {}
+    for key, pattern in _IDENTITIES.items():
+        if (table[key] is None) != (key in why):
+            raise ValueError(f"identity.{key}: has either a value or a reason")
+        found[key] = None if table[key] is None else _text(f"identity.{key}", table[key], re.compile(pattern))
+    reasons = {key: _word(f"identity.why.{key}", reason, REASONS) for key, reason in why.items()}
+    return Identity(found["vin"], found["iccid"], found["imei"], reasons)
+
+
+def _summary(form: object) -> dict[str, Statistics]:
+    summarised = {key for key, signal in BY_KEY.items() if signal.summarised}
+    table = _keys("summary", form, summarised)
+    for key in summarised:
+        where = f"summary.{key}"
+        figures = _keys(where, table[key], {"count"}, STATISTICS)
+        allowed = [{"count"}, set(STATISTICS)] if key != "heading" else [{"count"}, {"count", "mean"}]
+        if figures.keys() not in allowed:
+            raise ValueError(f"{where}: has all statistics, or a count only")
+        _whole(f"{where}.count", figures["count"], 0, MAX_READINGS)
+        if any(type(figure) not in {int, float} for figure in figures.values()):
+            raise ValueError(f"{where}: statistics are numbers")
+    return cast("dict[str, Statistics]", table)
+
+
+def _dtc(form: object) -> TroubleCode:
+    table = _keys("dtcs", form, {"code", "status", "ecu", "first_seen", "last_seen"})
+    return TroubleCode(
+        _text("dtcs.code", table["code"], _CODE),
+        _word("dtcs.status", table["status"], DTC_STATES),
+        _text("dtcs.ecu", table["ecu"], re.compile("[0-9A-F]{2,8}")),
+        parse_iso(table["first_seen"]),
+        parse_iso(table["last_seen"]),
+    )
+
+
+def _freeze_frame(form: object) -> Mapping[str, object]:
+    table = _keys("freeze_frame", form, set(), BY_KEY)
+    for key, value in table.items():
+        if type(value) not in {int, float, str}:
+            raise ValueError(f"freeze_frame.{key}: a number or a word")
+    return table
+
+
+def _gap(form: object) -> Gap:
+    table = _keys("gaps", form, {"from", "to", "reason"})
+    return Gap(parse_iso(table["from"]), parse_iso(table["to"]), _word("gaps.reason", table["reason"], GAP_REASONS))
+
+
+def _clock_fix(form: object) -> ClockFix:
+    table = _keys("clock_fix", form, {"previous_session", "offset_ms"})
+    session = _text("clock_fix.previous_session", table["previous_session"], _HEX)
+    return ClockFix(session, _whole("clock_fix.offset_ms", table["offset_ms"], -(2**53), 2**53))
+
+
+def _keys(where: str, form: object, required: object, optional: object = frozenset()) -> dict[str, object]:
+    need, may = frozenset(cast("Mapping[str, object]", required)), frozenset(cast("Mapping[str, object]", optional))
+    if not isinstance(form, dict):
+        raise TypeError(f"{where}: must be an object")
+    if form.keys() - need - may or need - form.keys():
+        odd = sorted((form.keys() - need - may) | (need - form.keys()))
+        raise ValueError(f"{where}: keys missing or unknown: {', '.join(odd)[:200]}")
+    return form
+
+
+def _list(where: str, form: object) -> list[object]:
+    if not isinstance(form, list) or len(form) > _MAX_LIST:
+        raise ValueError(f"{where}: must be a list of at most {_MAX_LIST}")
+    return form
+
+
+def _text(where: str, form: object, pattern: re.Pattern[str]) -> str:
+    if not isinstance(form, str) or not pattern.fullmatch(form):
+        raise ValueError(f"{where}: must match {pattern.pattern}")
+    return form
+
+
+def _word(where: str, form: object, words: tuple[str, ...]) -> str:
+    if form not in words:
+        raise ValueError(f"{where}: must be one of {' '.join(words)}")
+    return form
+
+
+def _whole(where: str, form: object, least: int, most: int) -> int:
+    if type(form) is not int or not least <= form <= most:
+        raise ValueError(f"{where}: must be a whole number from {least} to {most}")
+    return form
