@@ -1,5 +1,5 @@
 """Ask every car for its status and its trouble codes. Run: python examples/all_cars.py KEYFILE [URL]."""
-# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="untyped-decorator"
 
 import json
 import sys

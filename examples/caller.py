@@ -1,5 +1,5 @@
 """The smallest caller: an operator asks a car how it is. Run: python examples/caller.py KEYFILE DEVICE [URL]."""
-# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="untyped-decorator"
 
 import json
 import sys

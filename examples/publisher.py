@@ -1,5 +1,5 @@
 """The smallest publisher: a device tells an event. Run: python examples/publisher.py DEVICE_KEYFILE [URL]."""
-# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="untyped-decorator"
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 """The smallest subscriber: an operator hears every car's events. Run: python examples/subscriber.py KEYFILE [URL]."""
-# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="untyped-decorator"
 
 import sys
 from pathlib import Path
