@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
-from components.wire.signals import BY_KEY, REASONS, Value
+from components.wire.signals import BY_KEY, REASONS, Linear, Value, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +49,43 @@ class Reading:
             "age_ms": dict(self.age_ms),
             "why": dict(self.why),
         }
+
+
+def check_value(key: str, value: object) -> None:
+    """Check that a signal can have this value: the rule for readings and freeze frames alike.
+
+    A number may lie between the steps of the car's resolution, but not beyond what its bytes can say.
+
+    Raises:
+        ValueError: It cannot; the message names the signal, not the value.
+    """
+    signal = BY_KEY[key]
+    if key == "location":
+        fits = _is_place(value)
+    elif signal.codec is None or isinstance(signal.codec, Linear):
+        least, most = span(signal)
+        fits = _is_number(value, least, most)
+    else:
+        try:
+            raw = signal.codec.encode(cast("Value", value))
+            fits = 0 <= raw < 256**signal.size and signal.codec.decode(raw) == value
+        except (TypeError, ValueError, KeyError, OverflowError):
+            fits = False
+    if not fits:
+        raise ValueError(f"{key}: not a value that it can have")
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return type(value) in {int, float} and least <= cast("float", value) <= most
+
+
+def _is_place(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"type", "coordinates"} or value["type"] != "Point":
+        return False
+    place = value["coordinates"]
+    return (
+        isinstance(place, list)
+        and len(place) == 2
+        and _is_number(place[0], -180, 180)
+        and _is_number(place[1], -90, 90)
+    )
