@@ -77,14 +77,34 @@ class FeedEvent:
     data: bytes
 
 
-class Archive(Protocol):
-    """Where packets are kept for ever. Every method blocks with a time-out; UnavailableError when the store is away."""
+class ArchiveReader(Protocol):
+    """What can be asked of an archive beside a running persister. Blocks with a time-out, then UnavailableError."""
+
+    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+        """Yield a device's packets with `since_ms <= start_ms < until_ms`, by start, then session."""
+
+    def latest(self, device: str) -> StoredPacket | None:
+        """Return the packet with the greatest start; None when the device has none."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many `packets`, `pending`, `conflicts` and `dead_letters` there are."""
+
+    def close(self) -> None:
+        """Let go of the store; again does nothing."""
+
+
+class Archive(ArchiveReader, Protocol):
+    """Where packets are kept for ever. Every method blocks with a time-out; UnavailableError when the store is away.
+
+    One thread at a time: its owner gives it a lane of width 1.
+    """
 
     def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
         """Store a batch in one round trip, each with `feed: pending`; one outcome a packet, in order.
 
         `duplicate`: that id is there with the same plaintext. `conflict`: with another one; the first stays, and this
-        one is kept in `conflicts` (by id and plaintext hash, so once). When it returns, all of that is durable.
+        one is kept in `conflicts` (by id and plaintext hash, so once). An id that comes twice in one batch is judged
+        as if it came in two. When it returns, all of that is durable.
 
         Raises:
             UnavailableError: Any of it may or may not be stored; inserting again is safe.
@@ -99,18 +119,6 @@ class Archive(Protocol):
     def mark_fed(self, ids: Sequence[str]) -> None:
         """Mark `feed: done`; marking again changes nothing."""
 
-    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
-        """Yield a device's packets with `since_ms <= start_ms < until_ms`, by start, then session."""
-
-    def latest(self, device: str) -> StoredPacket | None:
-        """Return the packet with the greatest start; None when the device has none."""
-
-    def counts(self) -> Mapping[str, int]:
-        """Return how many `packets`, `pending`, `conflicts` and `dead_letters` there are."""
-
-    def close(self) -> None:
-        """Let go of the store."""
-
 
 class Feed(Protocol):
     """Where events are announced to whoever listens."""
@@ -119,14 +127,21 @@ class Feed(Protocol):
         """Return when every event is acknowledged; UnavailableError otherwise (some may be there; again is safe)."""
 
     def close(self) -> None:
-        """Flush nothing, let go of everything."""
+        """Flush nothing, let go of everything; again does nothing."""
 
 
 class FeedReader(Protocol):
     """The other side of a feed, for `odograph feed tail` and for counting."""
 
     def read(self, *, from_start: bool, follow: bool) -> Iterator[FeedEvent]:
-        """Yield events in the feed's order; without `follow`, end at what was there at the start."""
+        """Yield events in the feed's order (per key, where the feed has partitions).
+
+        Where to begin and where to end is settled by the call itself, not by the first event that is taken.
+
+        Args:
+            from_start: Begin at the oldest event that the feed still has; otherwise after the newest.
+            follow: Wait for more until `close()`, which another thread may call; otherwise end at what was there.
+        """
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything; again does nothing."""

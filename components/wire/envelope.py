@@ -145,7 +145,7 @@ class Envelope:
 
 
 def kid(public_key: bytes) -> str:
-    """Return the name of a public key (RSA: DER SPKI, Ed25519: raw): first 16 hex digits of its bytes' SHA-256."""
+    """Name a public key: the first 16 hex digits of SHA-256 of its bytes (RSA: DER SPKI, Ed25519: raw)."""
     return sha256(public_key).hexdigest()[:16]
 
 

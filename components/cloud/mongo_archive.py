@@ -1,0 +1,260 @@
+"""Packets in MongoDB, or in whatever speaks its protocol: for any number of persisters. Rim.
+
+Not a use of all that MongoDB can do: nothing here is beyond FerretDB 1.24 (facts.md), which the tests run against.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import bson
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from components.cloud.ports import DeadLetter, Outcome, StoredPacket
+from components.wire.errors import ConfigError, UnavailableError
+
+SELECT_MS = 5_000
+"""How long a call waits for a server that can take it, and for a connection to it."""
+
+WRITE_CONCERN_MS = 8_000
+"""How long a write waits for the majority's disks."""
+
+SOCKET_MS = 10_000
+"""How long a call waits for an answer; more than the one above, so that the server's own verdict comes first."""
+
+DUPLICATE_KEY = 11_000
+"""https://www.mongodb.com/docs/manual/reference/error-codes/"""
+
+BATCH = 200
+"""Packets that a server sends at a time."""
+
+
+class MongoArchiveReader:
+    """An ArchiveReader on a MongoDB database. It changes nothing, and makes nothing.
+
+    The object can be made while the server is away: each call says so, until it is back.
+
+    Args:
+        uri: `mongodb://host[:port][,…]/database[?options]`.
+
+    Raises:
+        ConfigError: The URI is wrong or names no database.
+    """
+
+    def __init__(self, uri: str) -> None:
+        try:
+            self._client: MongoClient[dict[str, Any]] = MongoClient(
+                uri,
+                connect=False,
+                appname="odograph",
+                serverSelectionTimeoutMS=SELECT_MS,
+                connectTimeoutMS=SELECT_MS,
+                socketTimeoutMS=SOCKET_MS,
+                retryWrites=True,
+                # A start that no datetime can hold is still a packet's.
+                datetime_conversion="DATETIME_MS",
+            )
+            database = self._client.get_default_database()
+        except (PyMongoError, ValueError) as error:
+            raise ConfigError(f"not a MongoDB URI ({error})", "write mongodb://host:port/database") from error
+        # Whatever the URI says: a receipt promises this much, and a `duplicate` that a fail-over could still roll
+        # back would be a lost packet.
+        database = database.with_options(
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_CONCERN_MS),
+        )
+        self._packets = database["packets"]
+        self._conflicts = database["conflicts"]
+        self._dead_letters = database["dead_letters"]
+
+    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+        """See ArchiveReader."""
+        bounds = {"$gte": since_ms, "$lt": until_ms}
+        start = {name: bound for name, bound in bounds.items() if bound is not None}
+        wanted = {"device": device, **({"start_ms": start} if start else {})}
+        order = [("start_ms", ASCENDING), ("session", ASCENDING)]
+        with _unavailable(), self._packets.find(wanted, sort=order, batch_size=BATCH) as cursor:
+            yield from map(_packet, cursor)
+
+    def latest(self, device: str) -> StoredPacket | None:
+        """See ArchiveReader."""
+        with _unavailable():
+            found = self._packets.find_one({"device": device}, sort=[("start_ms", DESCENDING), ("session", DESCENDING)])
+        return None if found is None else _packet(found)
+
+    def counts(self) -> Mapping[str, int]:
+        """See ArchiveReader; all but `pending` are what the server keeps count of, so near the truth after a crash."""
+        with _unavailable():
+            return {
+                "packets": self._packets.estimated_document_count(),
+                "pending": self._packets.count_documents({"feed": "pending"}),
+                "conflicts": self._conflicts.estimated_document_count(),
+                "dead_letters": self._dead_letters.estimated_document_count(),
+            }
+
+    def close(self) -> None:
+        """See ArchiveReader."""
+        self._client.close()
+
+
+class MongoArchive(MongoArchiveReader):
+    """An Archive in a MongoDB database, shared by any number of persisters.
+
+    Its indexes are made by the first call that reaches the server. See MongoArchiveReader for the URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self._indexed = False
+
+    def _make_indexes(self) -> None:
+        if not self._indexed:
+            self._packets.create_index([("device", ASCENDING), ("start_ms", ASCENDING), ("session", ASCENDING)])
+            # A partial index would hold only what is pending; FerretDB has none.
+            self._packets.create_index([("feed", ASCENDING), ("received_ms", ASCENDING)])
+            self._indexed = True
+
+    def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
+        """See Archive."""
+        first: dict[str, StoredPacket] = {}
+        for packet in packets:
+            first.setdefault(packet.id, packet)
+        with _unavailable():
+            self._make_indexes()
+            there = _put(self._packets, {id_: _document(packet, feed="pending") for id_, packet in first.items()})
+            outcomes = [_judge(packet, first[packet.id], there) for packet in packets]
+            conflicts = [packet for packet, outcome in zip(packets, outcomes, strict=True) if outcome == "conflict"]
+            # An id may be in conflict in many ways, and each is kept once.
+            ids = [f"{packet.id}#{packet.plaintext_sha256}" for packet in conflicts]
+            _put(
+                self._conflicts,
+                {id_: _document(packet, _id=id_, id=packet.id) for id_, packet in zip(ids, conflicts, strict=True)},
+            )
+        return outcomes
+
+    def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """See Archive."""
+        documents = {
+            x.envelope_sha256: {
+                "_id": x.envelope_sha256,
+                "topic": x.topic,
+                "code": x.code,
+                "message": x.message,
+                "envelope": x.envelope,
+                "received_ms": x.received_ms,
+            }
+            for x in reversed(letters)  # of two in one batch the first stays
+        }
+        with _unavailable():
+            _put(self._dead_letters, documents)
+
+    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+        """See Archive."""
+        with _unavailable():
+            self._make_indexes()
+            wanted = {"feed": "pending", "received_ms": {"$lt": before_ms}}
+            return [_packet(x) for x in self._packets.find(wanted, sort=[("received_ms", ASCENDING)], limit=limit)]
+
+    def mark_fed(self, ids: Sequence[str]) -> None:
+        """See Archive."""
+        with _unavailable():
+            self._packets.update_many({"_id": {"$in": list(ids)}}, {"$set": {"feed": "done"}})
+
+
+def _put(collection: Collection[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Insert those of the documents that are not there; when it returns, all of them are on a majority's disks.
+
+    Args:
+        collection: Where to.
+        documents: By their `_id`.
+
+    Returns:
+        Of those that were there before: `_id` -> the stored `plaintext_sha256` ("" where a document has none).
+
+    Raises:
+        PyMongoError: Nothing may be concluded.
+        UnavailableError: The same.
+    """
+    if not documents:
+        return {}
+    try:
+        collection.insert_many(cast("list[dict[str, Any]]", list(documents.values())), ordered=False)
+    except BulkWriteError as error:
+        details = error.details
+        faults = details.get("writeErrors", [])
+        if details.get("writeConcernErrors") or any(fault["code"] != DUPLICATE_KEY for fault in faults):
+            raise
+        ids = list(documents)
+        there = [ids[fault["index"]] for fault in faults]
+        found = collection.find({"_id": {"$in": there}}, {"plaintext_sha256": True})
+        hashes = {str(x["_id"]): str(x.get("plaintext_sha256", "")) for x in found}
+        if len(hashes) != len(there):
+            # Someone is writing it at this moment: it is there, and not yet for good.
+            raise UnavailableError("MongoDB: a packet is not on the majority's disks yet") from error
+        return hashes
+    return {}
+
+
+def _judge(packet: StoredPacket, first: StoredPacket, there: Mapping[str, str]) -> Outcome:
+    """Return what became of a packet, by the first of its id in the batch and the hashes that were there before."""
+    if packet is first and packet.id not in there:
+        return "stored"
+    kept = there.get(packet.id, first.plaintext_sha256)
+    return "duplicate" if kept == packet.plaintext_sha256 else "conflict"
+
+
+def _document(x: StoredPacket, **more: object) -> RawBSONDocument:
+    """Return a packet as it is stored, encoded once; `start` is for people and for MongoDB's own tools."""
+    document = {
+        "_id": x.id,
+        "device": x.device,
+        "session": x.session,
+        "start": DatetimeMS(x.start_ms),
+        "start_ms": x.start_ms,
+        "account": x.account,
+        "vehicle": x.vehicle,
+        "driver": x.driver,
+        "packet": x.packet,
+        "envelope": x.envelope,
+        "plaintext_sha256": x.plaintext_sha256,
+        "received_ms": x.received_ms,
+        **more,
+    }
+    try:
+        return RawBSONDocument(bson.encode(document))
+    except (bson.errors.BSONError, UnicodeError, OverflowError):
+        # JSON knows numbers and strings that BSON does not. One such packet must not hold up its batch for ever.
+        return RawBSONDocument(bson.encode({**document, "packet": json.dumps(x.packet, allow_nan=False)}))
+
+
+def _packet(x: Mapping[str, Any]) -> StoredPacket:
+    packet = x["packet"]
+    return StoredPacket(
+        id=x["_id"],
+        device=x["device"],
+        session=x["session"],
+        start_ms=x["start_ms"],
+        account=x["account"],
+        vehicle=x["vehicle"],
+        driver=x["driver"],
+        packet=json.loads(packet) if isinstance(packet, str) else packet,
+        envelope=x["envelope"],
+        plaintext_sha256=x["plaintext_sha256"],
+        received_ms=x["received_ms"],
+    )
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn what pymongo raises in the block into UnavailableError."""
+    try:
+        yield
+    except (PyMongoError, bson.errors.BSONError) as error:
+        raise UnavailableError(f"MongoDB: {error}") from error

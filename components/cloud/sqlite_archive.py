@@ -1,0 +1,175 @@
+"""Packets in one SQLite file: the embedded default, for one persister on one machine. Rim.
+
+Not for several persisters: mongo_archive.py is. One row is one packet, as MongoDB has one document.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from components.cloud.ports import DeadLetter, Outcome, StoredPacket
+from components.cloud.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
+
+VERSION = 0x0D0A01
+"""In the file's user_version: an archive, form 1."""
+
+PAGE = 200
+"""Rows of one query of `minutes`: no read transaction stays open while the caller works, so the WAL can be reset."""
+
+_SELECT = """
+SELECT id, device, session, start_ms, account, vehicle, driver, packet, envelope, plaintext_sha256, received_ms
+FROM packets """
+_PACKET = """
+    device TEXT NOT NULL, session TEXT NOT NULL, start_ms INTEGER NOT NULL,
+    account TEXT NOT NULL, vehicle TEXT NOT NULL, driver TEXT NOT NULL,
+    packet TEXT NOT NULL, envelope BLOB NOT NULL, plaintext_sha256 TEXT NOT NULL, received_ms INTEGER NOT NULL
+"""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS packets (id TEXT PRIMARY KEY, {_PACKET}, feed TEXT NOT NULL DEFAULT 'pending');
+CREATE INDEX IF NOT EXISTS packets_by_start ON packets (device, start_ms, session);
+CREATE INDEX IF NOT EXISTS packets_to_feed ON packets (received_ms) WHERE feed = 'pending';
+CREATE TABLE IF NOT EXISTS conflicts (id TEXT NOT NULL, {_PACKET}, PRIMARY KEY (id, plaintext_sha256));
+CREATE TABLE IF NOT EXISTS dead_letters (
+    envelope_sha256 TEXT PRIMARY KEY, topic TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    envelope BLOB NOT NULL, received_ms INTEGER NOT NULL)
+"""
+_INSERT = """
+INSERT INTO packets
+(id, device, session, start_ms, account, vehicle, driver, packet, envelope, plaintext_sha256, received_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+_INSERT_CONFLICT = "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
+class SqliteArchiveReader:
+    """An ArchiveReader on an archive that a persister writes, or has written. It changes nothing.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OperatorError: There is no such file, or it is no archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = connect_reader(path, VERSION)
+
+    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+        """See ArchiveReader."""
+        after: tuple[int, str, str] = (-(2**63) if since_ms is None else since_ms, "", "")
+        until = 2**63 - 1 if until_ms is None else until_ms
+        while True:
+            with unavailable(self._path):
+                rows = self._db.execute(
+                    _SELECT + "WHERE device = ? AND (start_ms, session, id) > (?, ?, ?)"
+                    " AND start_ms < ? ORDER BY start_ms, session, id LIMIT ?",
+                    (device, *after, until, PAGE),
+                ).fetchall()
+            yield from map(_packet, rows)
+            if len(rows) < PAGE:
+                return
+            after = (rows[-1][3], rows[-1][2], rows[-1][0])
+
+    def latest(self, device: str) -> StoredPacket | None:
+        """See ArchiveReader."""
+        with unavailable(self._path):
+            row = self._db.execute(
+                _SELECT + "WHERE device = ? ORDER BY start_ms DESC, session DESC LIMIT 1",
+                (device,),
+            ).fetchone()
+        return None if row is None else _packet(row)
+
+    def counts(self) -> Mapping[str, int]:
+        """See ArchiveReader."""
+        with unavailable(self._path):
+            row = self._db.execute(
+                "SELECT (SELECT count(*) FROM packets), (SELECT count(*) FROM packets WHERE feed = 'pending'),"
+                " (SELECT count(*) FROM conflicts), (SELECT count(*) FROM dead_letters)"
+            ).fetchone()
+        return dict(zip(("packets", "pending", "conflicts", "dead_letters"), row, strict=True))
+
+    def close(self) -> None:
+        """See ArchiveReader."""
+        self._db.close()
+
+
+class SqliteArchive(SqliteArchiveReader):
+    """An Archive in one file, which this process alone may write while this object is open.
+
+    Args:
+        path: The file; made where it is missing, its directory is not.
+
+    Raises:
+        OperatorError: Another process holds it, or it cannot be used; the message says which and what to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = WriterLock(path)
+        try:
+            self._db = connect_writer(path, _SCHEMA, VERSION)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
+        """See Archive."""
+        rows = [_row(packet) for packet in packets]
+        with unavailable(self._path), transaction(self._db):
+            return [self._insert(row) for row in rows]
+
+    def _insert(self, row: tuple[object, ...]) -> Outcome:
+        if self._db.execute(_INSERT, row).rowcount:
+            return "stored"
+        stored = self._db.execute("SELECT plaintext_sha256 FROM packets WHERE id = ?", row[:1]).fetchone()
+        if stored == (row[9],):
+            return "duplicate"
+        self._db.execute(_INSERT_CONFLICT, row)
+        return "conflict"
+
+    def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """See Archive."""
+        rows = [(x.envelope_sha256, x.topic, x.code, x.message, x.envelope, x.received_ms) for x in letters]
+        with unavailable(self._path), transaction(self._db):
+            self._db.executemany("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+        """See Archive."""
+        with unavailable(self._path):
+            rows = self._db.execute(
+                _SELECT + "WHERE feed = 'pending' AND received_ms < ? ORDER BY received_ms, rowid LIMIT ?",
+                (before_ms, limit),
+            ).fetchall()
+        return [_packet(row) for row in rows]
+
+    def mark_fed(self, ids: Sequence[str]) -> None:
+        """See Archive."""
+        with unavailable(self._path), transaction(self._db):
+            self._db.executemany(
+                "UPDATE packets SET feed = 'done' WHERE id = ? AND feed = 'pending'", [(id_,) for id_ in ids]
+            )
+
+    def close(self) -> None:
+        """See ArchiveReader."""
+        super().close()
+        self._lock.release()
+
+
+def _row(x: StoredPacket) -> tuple[object, ...]:
+    packet = json.dumps(x.packet, allow_nan=False, separators=(",", ":"))
+    return (
+        *(x.id, x.device, x.session, x.start_ms, x.account, x.vehicle, x.driver),
+        *(packet, x.envelope, x.plaintext_sha256, x.received_ms),
+    )
+
+
+def _packet(row: sqlite3.Row) -> StoredPacket:
+    id_, device, session, start_ms, account, vehicle, driver, packet, envelope, sha256, received_ms = row
+    return StoredPacket(
+        *(id_, device, session, start_ms, account, vehicle, driver),
+        packet=json.loads(packet),
+        envelope=envelope,
+        plaintext_sha256=sha256,
+        received_ms=received_ms,
+    )

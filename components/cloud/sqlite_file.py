@@ -1,0 +1,146 @@
+"""How this project opens a SQLite file on the server: one writer under a lock, readers beside it. Rim.
+
+Not a store: sqlite_archive.py and sqlite_feed.py are. One writer a file, because SQLite before 3.51.3 can corrupt a
+WAL that two connections write and check-point (facts.md), and because two persisters would fight for it anyway.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from components.wire.errors import OperatorError, UnavailableError
+
+BUSY_S = 10.0
+"""How long a statement waits for a lock before it is an UnavailableError."""
+
+
+class WriterLock:
+    """The right to write one file, held by this process until `release()` or its death, however it dies.
+
+    It is a lock file beside the database and not on it: SQLite's own locks live there, and a process that closes any
+    descriptor of a file loses all its POSIX locks on that file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OperatorError(
+                f"{path} cannot be written ({error.strerror})", "make its directory and let this user write there"
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise OperatorError(
+                f"{path} is in use: another persister holds it (process {holder or 'unknown'})",
+                "stop it, or use MongoDB and Kafka, which several persisters can share",
+            ) from error
+        # The number is for the message above only; the lock is what counts.
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give it back; again does nothing. The lock file stays: removed, two processes could lock two of one name."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    """Open a file for writing, and make it and its tables where it is new.
+
+    The caller holds its WriterLock. Commits survive a power cut (WAL, synchronous=FULL). The connection may move
+    between threads, one at a time. Readable by its owner only: it tells where people were.
+
+    Args:
+        path: The file; its directory exists.
+        schema: SQL that makes the tables, statements separated by semicolons.
+        version: Of that schema; kept in the file.
+
+    Raises:
+        OperatorError: It cannot be opened, is no SQLite file, or holds something else or another version.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise OperatorError(f"{path} cannot be opened ({error})", "check the path and its rights") from error
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _check_version(db, path, version, may_be_new=True)
+        with transaction(db):
+            for statement in schema.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version}")
+    except sqlite3.Error as error:
+        db.close()
+        raise OperatorError(f"{path} is not usable ({error})", "check the disk, or name another file") from error
+    except OperatorError:
+        db.close()
+        raise
+    return db
+
+
+def connect_reader(path: Path, version: int) -> sqlite3.Connection:
+    """Open a file for reading only, beside a writer or after it.
+
+    Raises:
+        OperatorError: There is no such file, it may not be read, or it is something else.
+    """
+    if not path.is_file():
+        raise OperatorError(f"there is no {path}", "check the path; a persister makes the file when it starts")
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            _check_version(db, path, version, may_be_new=False)
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.Error as error:
+        raise OperatorError(
+            f"{path} cannot be read ({error})",
+            "read it as the user who writes it, in a directory which that user can write",
+        ) from error
+    return db
+
+
+def _check_version(db: sqlite3.Connection, path: Path, version: int, *, may_be_new: bool) -> None:
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if found == version or (may_be_new and found == 0 and tables == 0):
+        return
+    raise OperatorError(
+        f"{path} holds something else (schema {found}, wanted {version})", "name another file for this store"
+    )
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Run the block as one transaction: all of it is durable after it, or nothing of it is there."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # Some failures (a full disk) have rolled back already; what counts is the error that led here.
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def unavailable(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises in the block into UnavailableError: a full disk, a lost one, a lock that stayed."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise UnavailableError(f"{path}: {error}") from error

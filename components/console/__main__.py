@@ -1,0 +1,61 @@
+"""The `odograph` command: the groups of the modules beside this file, and the one place where errors become words.
+
+Exit codes: 0 done; 2 the command or a file is wrong (usage, ConfigError); 1 it failed for another reason.
+"""
+
+import os
+import sys
+
+import click
+
+from components.console import admin
+from components.wire.errors import ConfigError, OdographError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="odograph")
+def odograph() -> None:
+    """Car telemetry that loses nothing: the car's minutes, sealed, to your archive and your stream."""
+
+
+for command in admin.commands():
+    odograph.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; every error that odograph or click raises ends as one line on standard error."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = odograph.main(arguments, prog_name="odograph", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except (click.ClickException, click.Abort, KeyboardInterrupt, OdographError) as error:
+        message, code = _words(error)
+        click.echo(f"odograph: {' '.join(message.split())}", err=True)
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not say so again when it flushes at its end.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the end
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _words(error: BaseException) -> tuple[str, int]:
+    """Return the line and the exit code for an error."""
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "odograph"
+        return f"{error.format_message().rstrip('.')}: see {where} --help", 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), 1
+    if isinstance(error, OdographError):
+        return str(error), 2 if isinstance(error, ConfigError) else 1
+    return "interrupted", 130
+
+
+if __name__ == "__main__":
+    main()

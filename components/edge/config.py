@@ -1,0 +1,139 @@
+"""edge.toml: what one device is and what it is connected to. Reads one file; otherwise pure."""
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from components import settings
+from components.settings import checked
+from components.wire.topics import ID_PATTERN, REALM
+
+_TYRE = re.compile(r"(\d{3})/(\d{2}) ?R(\d{2})")
+
+
+def _is_device(name: str) -> bool:
+    return re.fullmatch(ID_PATTERN, name) is not None
+
+
+def _is_address(text: str) -> bool:
+    return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
+
+
+@dataclass(frozen=True)
+class Device:
+    """Who this is; `key` is the key file that `odograph edge init` made."""
+
+    key: Path
+    id: str = checked("be 3 to 32 of a-z, 0-9 and _, a letter first", _is_device)
+
+
+@dataclass(frozen=True)
+class Router:
+    """Where the router listens."""
+
+    url: str = checked("begin with ws:// or wss://", lambda url: url.startswith(("ws://", "wss://")))
+    realm: str = REALM
+
+
+@dataclass(frozen=True)
+class Server:
+    """For whom packets are sealed: the public bundle of `odograph init`."""
+
+    bundle: Path
+
+
+@dataclass(frozen=True)
+class Obd:
+    """The adapter: a device, a pyserial URL, or `auto`. `protocol` is ELM327's digit, or `auto`."""
+
+    port: str = "auto"
+    baud: int = checked("be 9600..2000000", lambda baud: 9600 <= baud <= 2_000_000, 38400)
+    protocol: str = checked("be auto or one of 1..9, A", lambda p: p == "auto" or p in set("123456789A"), "auto")
+
+
+@dataclass(frozen=True)
+class Gps:
+    """gpsd's address; empty for a car without one."""
+
+    gpsd: str = checked("be HOST:PORT, or empty for none", _is_address, "127.0.0.1:2947")
+
+
+@dataclass(frozen=True)
+class Modem:
+    """The modem's AT port: a device, `auto` (by udev's name), or empty for none."""
+
+    port: str = "auto"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How often a reading is made."""
+
+    rate_hz: float = checked("be 0.2..10", lambda hz: 0.2 <= hz <= 10, 1.0)
+
+    @property
+    def interval_ms(self) -> int:
+        """Time from one reading to the next."""
+        return round(1000 / self.rate_hz)
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """What `gear` is derived from; without all three there is no gear."""
+
+    gear_ratios: tuple[float, ...] = checked("be positive, first gear first", lambda r: all(x > 0 for x in r), ())
+    final_drive: float = checked("be 0..20", lambda ratio: 0 <= ratio <= 20, 0.0)
+    tyre: str = checked("be like 205/55 R16, or empty", lambda t: not t or _TYRE.fullmatch(t) is not None, "")
+
+    @property
+    def circumference_m(self) -> float | None:
+        """Of the tyre; None when it is not configured."""
+        if not (match := _TYRE.fullmatch(self.tyre)):
+            return None
+        width_mm, aspect, rim_in = map(int, match.groups())
+        return 3.141592653589793 * (rim_in * 25.4 + 2 * width_mm * aspect / 100) / 1000
+
+
+@dataclass(frozen=True)
+class PacketSettings:
+    """The period of a packet and what is in it."""
+
+    period_s: int = checked("be a divisor of 60 from 5 to 60", lambda s: 5 <= s <= 60 and 60 % s == 0, 60)
+    content: Literal["full", "summary"] = "full"
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Where rows and packets wait, how long receipted ones stay, and how much of the card they may take."""
+
+    dir: Path
+    keep_days: float = checked("be 0.01..3650", lambda days: 0.01 <= days <= 3650, 15.0)
+    max_mb: int = checked("be at least 16", lambda mb: mb >= 16, 1024)
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """edge.toml as a whole."""
+
+    device: Device
+    router: Router
+    server: Server
+    spool: Spool
+    obd: Obd = field(default_factory=Obd)
+    gps: Gps = field(default_factory=Gps)
+    modem: Modem = field(default_factory=Modem)
+    sampling: Sampling = field(default_factory=Sampling)
+    vehicle: Vehicle = field(default_factory=Vehicle)
+    packet: PacketSettings = field(default_factory=PacketSettings)
+
+
+def load(path: Path) -> tuple[EdgeConfig, str]:
+    """Return the configuration and its hash, 16 hex digits.
+
+    Raises:
+        ConfigError: The file is missing or has faults; all are listed.
+    """
+    config = settings.read(path, EdgeConfig)
+    return config, sha256(path.read_bytes()).hexdigest()[:16]

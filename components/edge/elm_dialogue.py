@@ -1,0 +1,224 @@
+"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again. Pure.
+
+A script is a generator: it yields what to ask (`Ask`), or None to go on listening, and is sent the answer. So it has
+no clock and no port, may be left in the middle of a slow search and taken up at the next call, and reads from top to
+bottom. `obd_link` plays it on the line.
+
+Source: ELM327 data sheet for the AT commands; SAE J1979 for modes 01 and 09.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from components.edge.elm_answer import Answer
+from components.edge.obd_parser import Bus, Heard, parse_pids
+
+COMMAND_MS: Final = 1_000
+WARM_START_MS: Final = 1_000
+RESET_MS: Final = 2_000
+SEARCH_MS: Final = 15_000
+"""A search over all buses, with the slow initialisation of the oldest of them."""
+
+_VIN_CHARACTERS: Final = frozenset("0123456789ABCDEFGHJKLMNPRSTUVWXYZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A command without its CR, and how long its answer may take."""
+
+    command: str
+    limit_ms: int = COMMAND_MS
+
+
+Script = Generator[Ask | None, Answer, None]
+
+
+class AwayError(Exception):
+    """The adapter or the car behind it does not answer as it must.
+
+    Attributes:
+        reason: Of wire.signals.REASONS.
+        words: What it said instead.
+        is_bus: The adapter is well; it is the car's bus that is away.
+    """
+
+    def __init__(self, reason: str, words: str, *, is_bus: bool = False) -> None:
+        super().__init__(f"{reason}: {words}")
+        self.reason = reason
+        self.words = words
+        self.is_bus = is_bus
+
+
+@dataclass(slots=True)
+class Acquaintance:
+    """What the scripts learn; each fills in its part.
+
+    Attributes:
+        adapter: Its version text.
+        voltage_v: At the last ATRV.
+        bus: The car's bus.
+        pids: What each ECU has, by its address; lowest address first. Of two that have a PID the lower one's value
+            counts: the engine's.
+        vin: 17 characters, or None with `vin_why`.
+    """
+
+    adapter: str = ""
+    voltage_v: float | None = None
+    bus: Bus | None = None
+    pids: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    vin: str | None = None
+    vin_why: str = "no_data"
+
+
+def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
+    """Reset the adapter and make it speak as `elm_answer` reads.
+
+    Args:
+        known: Gets `adapter` and `voltage_v`.
+        reset: `ATWS` or `ATZ`.
+        protocol: "auto", or the number of a bus.
+
+    Raises:
+        AwayError: It is silent, or does not understand what it must.
+    """
+    answer = yield reset
+    # Answers to what was asked before the reset may still come; the banner is what ends them.
+    while not (banner := [line for line in answer.text_lines if any(map(str.isdigit, line))]):
+        if not answer.prompted:
+            raise AwayError("timeout", answer.words or f"no answer to {reset.command}")
+        if "?" in answer.text_lines:
+            raise AwayError("adapter_error", f"{reset.command}: ?")
+        answer = yield None
+    known.adapter = banner[-1]
+    for command in ("ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
+        answer = yield Ask(command)
+        if "OK" not in answer.text_lines and command not in _OPTIONAL:
+            raise AwayError(_why(answer), f"{command}: {answer.words or 'no answer'}")
+    answer = yield Ask("ATI")
+    known.adapter = answer.text_lines[-1] if answer.text_lines else known.adapter
+    answer = yield Ask("ATRV")
+    known.voltage_v = parse_voltage(answer)
+
+
+_OPTIONAL: Final = frozenset({"ATL0", "ATS0", "ATAT1"})
+"""Clones lack them, and the reading does without."""
+
+
+def meet(known: Acquaintance) -> Script:
+    """Find the car's bus and learn what the car has: PIDs, their ECUs, VIN.
+
+    Args:
+        known: Gets everything that `set_up` did not fill in.
+
+    Raises:
+        AwayError: No ECU answered whole. With `is_bus` the adapter is well and may be asked again.
+    """
+    first = yield Ask("0100", SEARCH_MS)
+    if not first.hex_lines or first.lost_settings:
+        raise AwayError(
+            _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
+        )
+    answer = yield Ask("ATDPN")
+    # "A6": found by itself to be 6.
+    number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
+    try:
+        bus = Bus(number[-1:])
+    except ValueError as error:
+        raise AwayError("bus_error", str(error), is_bus=True) from error
+    maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
+    if not maps:
+        # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
+        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
+    known.bus = bus
+    known.pids = yield from _ask_what_it_has(bus, maps)
+    answer = yield Ask("0902", 2 * COMMAND_MS)
+    known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
+    if known.vin is None and not answer.hex_lines:
+        known.vin_why = _why(answer)
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to 0902")
+
+
+def _ask_what_it_has(
+    bus: Bus, maps: dict[int, dict[str, bytes]]
+) -> Generator[Ask | None, Answer, dict[str, frozenset[int]]]:
+    """Go on from the first bit map (`maps`, by PID and ECU) as far as each says that there is a next."""
+    pids: dict[str, set[int]] = {ecu: set() for ecu in sorted(maps[0])}
+    for base in (0x00, 0x20, 0x40, 0x60):
+        if base and not any(base in has for has in pids.values()):
+            break
+        if base:
+            answer = yield Ask(f"01{base:02X}")
+            if not answer.prompted:
+                raise AwayError("timeout", f"no answer to 01{base:02X}")
+            maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
+        for ecu, bits in maps.get(base, {}).items():
+            pids.setdefault(ecu, set()).update(supported_pids(base, bits))
+    return {ecu: frozenset(has) for ecu, has in sorted(pids.items())}
+
+
+def agree_again(adapter: str) -> Script:
+    """After an answer that did not come: find out that the adapter listens, and that nothing old is on its way.
+
+    Not by a bare CR: that repeats the last command, and the last command may have been the one that clears codes.
+
+    Args:
+        adapter: What ATI answers; it comes only after everything that was asked before.
+
+    Raises:
+        AwayError: It is silent or says something else.
+    """
+    for _ in range(2):
+        answer = yield Ask("ATI", COMMAND_MS // 2)
+        while answer.prompted and adapter not in answer.text_lines and "?" not in answer.text_lines:
+            answer = yield None
+        if adapter in answer.text_lines:
+            return
+    raise AwayError("timeout", answer.words or "the adapter is silent")
+
+
+def supported_pids(base: int, bits: bytes) -> list[int]:
+    """Return the PIDs that a bit map names, lowest first; the highest bit is `base` + 1.
+
+    >>> supported_pids(0x20, bytes.fromhex("80000001"))
+    [33, 64]
+    """
+    number = int.from_bytes(bits, "big")
+    width = 8 * len(bits)
+    return [base + place for place in range(1, width + 1) if number >> width - place & 1]
+
+
+def parse_voltage(answer: Answer) -> float | None:
+    """Return what ATRV says (`12.6V`); None when that is no voltage of a car."""
+    for line in (*answer.text_lines, *answer.hex_lines):
+        number = line.upper().removesuffix("V")
+        if number.replace(".", "", 1).isdecimal() and number.isascii() and float(number) < 50:
+            return float(number)
+    return None
+
+
+def parse_vin(heard: Heard, *, is_can: bool) -> tuple[str | None, str]:
+    """Return (VIN, "") or (None, the reason).
+
+    On CAN one item of 17 bytes follows its count; on the older buses five lines of four bytes, padded in front.
+    """
+    why = "truncated" if heard.broken else "no_data"
+    for message in heard.messages:
+        if message.refuses(9):
+            why = "negative_response"
+        elif message.data[:2] == b"\x49\x02":
+            text = message.data[3 if is_can else 2 :].strip(b"\0").decode("ascii", "replace")
+            if len(text) != 17:
+                why = "truncated"
+            elif not _VIN_CHARACTERS.issuperset(text):
+                why = "out_of_range"
+            else:
+                return text, ""
+    return None, why
+
+
+def _why(answer: Answer) -> str:
+    if answer.reason:
+        return answer.reason
+    return "adapter_error" if answer.prompted else "timeout"

@@ -1,0 +1,280 @@
+"""The connection to the adapter: opens it, plays the scripts on it, asks one thing at a time, and mends itself. Rim.
+
+What it is not: it knows no signal, tier or value (`obd_car` does). Its states are one table:
+
+    state     plays                        succeeds   fails
+    --------  ---------------------------  ---------  -----------------------------------------
+    closed    open the port                waking     closed, next try after 1, 2, 2, … s
+    waking    set_up with ATWS             meeting    resetting
+    resetting set_up with ATZ              meeting    closed
+    meeting   meet (0100, PIDs, VIN)       ready      bus away: meeting, next try after 2 s;
+                                                      adapter: waking
+    ready     requests                     ready      no answer: resync; settings lost: waking;
+                                                      nothing but refusals: meeting; port: closed
+    resync    agree_again (ATI)            ready      waking
+
+Each call moves on as far as its deadline lets it; a command that is still being answered is taken up by the next call.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from twisted.logger import Logger
+
+from components.edge.elm_answer import Answer, parse_answer
+from components.edge.elm_dialogue import (
+    RESET_MS,
+    WARM_START_MS,
+    Acquaintance,
+    Ask,
+    AwayError,
+    Script,
+    agree_again,
+    meet,
+    set_up,
+)
+from components.edge.obd_parser import Heard, Message
+from components.edge.serial_line import Clock, Line, LineGoneError
+
+State = Literal["closed", "waking", "resetting", "meeting", "ready", "resync"]
+
+_OPEN_AGAIN_MS: Final = (1_000, 2_000)
+"""So that an adapter that is plugged in again is being read within 5 s."""
+_MEET_AGAIN_MS: Final = 2_000
+_MAX_ANSWER_BYTES: Final = 16_384
+
+_AFTER: Final[dict[State, tuple[State, State]]] = {
+    "waking": ("meeting", "resetting"),
+    "resetting": ("meeting", "closed"),
+    "meeting": ("ready", "waking"),
+    "resync": ("ready", "waking"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one request brought: the adapter's words and the ECUs' messages, heard at `at_ms`."""
+
+    answer: Answer
+    heard: Heard
+    at_ms: int
+
+
+class ObdLink:
+    """One adapter.
+
+    Args:
+        ports: Returns the ports to try now; asked again at every opening, so a port may come back under another name.
+        open_line: Opens one of them by a deadline (elapsed ms), or LineGoneError.
+        protocol: "auto", or the number of a bus.
+        clock: Elapsed ms.
+    """
+
+    def __init__(
+        self, ports: Callable[[], Sequence[str]], open_line: Callable[[str, int], Line], protocol: str, clock: Clock
+    ) -> None:
+        self._ports = ports
+        self._open_line = open_line
+        self._protocol = protocol
+        self._clock = clock
+        self._log = Logger()
+        self._line: Line | None = None
+        self._buffer = b""
+        self._script: Script | None = None
+        self._command = ""
+        self._until_ms = 0
+        self._not_before_ms = 0
+        self._opened = 0
+        self._failures = 0
+        self._logged: set[str] = set()
+        self.state: State = "closed"
+        self.known = Acquaintance()
+        self.port: str | None = None
+        self.meetings = 0
+        """How often the car was met: when it changes, everything about the car may have changed."""
+        self.why = "adapter_error"
+        """The reason of every signal while the state is neither ready nor resync."""
+        self.trouble = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the car was met and nothing speaks against its being there yet."""
+        return self.state in {"ready", "resync"}
+
+    def advance(self, deadline_ms: int) -> bool:
+        """Move towards `ready` until the deadline; return whether it is ready."""
+        while self.state != "ready":
+            now_ms = self._clock()
+            if now_ms >= deadline_ms or now_ms < self._not_before_ms:
+                return False
+            try:
+                self._step(deadline_ms)
+            except LineGoneError as error:
+                self._lose_port("adapter_error", str(error))
+        return True
+
+    def ask(self, command: str, deadline_ms: int, concerns: Callable[[Message], bool]) -> Reply:
+        """Ask once, in state `ready`.
+
+        An answer of which no message concerns the request is one that came late: it is dropped, and the wait goes on.
+
+        Args:
+            command: Without its CR.
+            deadline_ms: When the wait ends. Without a prompt by then the state is `resync` afterwards.
+            concerns: Whether a message belongs to this request.
+
+        Returns:
+            What came; an Answer with reason `timeout` or `adapter_error` where nothing whole did. Never raises.
+        """
+        bus = self.known.bus
+        if self.state != "ready" or bus is None:
+            return self._nothing(self.why)
+        try:
+            self._send(command, deadline_ms)
+            while True:
+                raw = self._receive(deadline_ms)
+                answer = parse_answer(raw if raw is not None else self._buffer, command)
+                heard = bus.messages(answer.hex_lines)
+                if raw is None or answer.text_lines or heard.broken or any(map(concerns, heard.messages)):
+                    break
+        except LineGoneError as error:
+            self._lose_port("adapter_error", str(error))
+            return self._nothing("adapter_error")
+        at_ms = self._clock()
+        if not answer.prompted:
+            self._enter("resync")
+        elif answer.lost_settings:
+            self._fail("waking", "adapter_error", answer.words)
+        return Reply(answer, heard, at_ms)
+
+    def lose_car(self, why: str, words: str) -> None:
+        """The adapter is well but the car says nothing any more: look for it anew."""
+        self._fail("meeting", why, words)
+
+    def tell(self, words: str) -> None:
+        """Keep what is wrong (or "") for `state`, and log it once a connection."""
+        self.trouble = words
+        if words and words not in self._logged:
+            self._logged.add(words)
+            self._log.warn("car at {port}: {words}", port=self.port, words=words)
+
+    def close(self) -> None:
+        """Let go of the port; the next `advance` opens it again at once."""
+        if self._line is not None:
+            self._line.close()
+        self._line = None
+        self.port = None
+        self._not_before_ms = 0
+        self._enter("closed")
+
+    def _step(self, deadline_ms: int) -> None:
+        if self.state == "closed":
+            self._open(deadline_ms)
+            return
+        try:
+            if self._script is None:
+                self._script = self._new_script()
+                self._begin(next(self._script), deadline_ms)
+            raw = self._receive(min(self._until_ms, deadline_ms))
+            if raw is None and self._clock() < self._until_ms:
+                return  # the call's deadline, not the command's
+            answer = parse_answer(raw if raw is not None else self._buffer, self._command)
+            self._begin(self._script.send(answer), deadline_ms)
+        except StopIteration:
+            self._succeed()
+        except AwayError as error:
+            if self.state == "meeting" and error.is_bus:
+                self._fail("meeting", error.reason, error.words)
+                self._not_before_ms = self._clock() + _MEET_AGAIN_MS
+            elif _AFTER[self.state][1] == "closed":
+                self._lose_port(error.reason, error.words)
+            else:
+                self._fail(_AFTER[self.state][1], error.reason, error.words)
+
+    def _new_script(self) -> Script:
+        if self.state == "waking":
+            return set_up(self.known, Ask("ATWS", WARM_START_MS), self._protocol)
+        if self.state == "resetting":
+            return set_up(self.known, Ask("ATZ", RESET_MS), self._protocol)
+        if self.state == "meeting":
+            return meet(self.known)
+        return agree_again(self.known.adapter)
+
+    def _begin(self, ask: Ask | None, deadline_ms: int) -> None:
+        """Send what the script asks; None: it listens on, within the limit of what it asked before."""
+        if ask is not None:
+            self._until_ms = self._clock() + ask.limit_ms
+            self._send(ask.command, max(deadline_ms, self._until_ms))
+
+    def _succeed(self) -> None:
+        if self.state == "meeting":
+            self.meetings += 1
+            self._failures = 0
+            self._logged.clear()
+            self.tell("")
+        self._enter(_AFTER[self.state][0])
+
+    def _fail(self, state: State, why: str, words: str) -> None:
+        self.why = why
+        self.tell(words)
+        self._enter(state)
+
+    def _lose_port(self, why: str, words: str) -> None:
+        wait_ms = _OPEN_AGAIN_MS[min(self._failures, len(_OPEN_AGAIN_MS) - 1)]
+        self._failures += 1
+        self.why = why
+        self.tell(words)
+        self.close()
+        self._not_before_ms = self._clock() + wait_ms
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        if self._script is not None:
+            self._script.close()
+        self._script = None
+
+    def _open(self, deadline_ms: int) -> None:
+        ports = self._ports()
+        if not ports:
+            raise LineGoneError("no OBD adapter is plugged in")
+        port = ports[self._opened % len(ports)]
+        self._opened += 1
+        self._line = self._open_line(port, deadline_ms)
+        self.port = port
+        self._enter("waking")
+
+    def _send(self, command: str, until_ms: int) -> None:
+        """Send a command after everything that came unasked was thrown away."""
+        line = self._open_one()
+        self._buffer = b""
+        for _ in range(8):
+            if not line.read(0):
+                break
+        line.write(command.encode() + b"\r", until_ms)
+        self._command = command
+
+    def _receive(self, until_ms: int) -> bytes | None:
+        """Return the bytes up to and with the next prompt that has anything before it; None when none came by then."""
+        line = self._open_one()
+        while True:
+            text, prompt, rest = self._buffer.partition(b">")
+            if prompt:
+                self._buffer = rest
+                if text.strip(b"\r\n \0"):
+                    return text + prompt
+            else:
+                if len(self._buffer) > _MAX_ANSWER_BYTES:
+                    raise LineGoneError("the adapter sends without end")
+                data = line.read(until_ms) if self._clock() < until_ms else b""
+                if not data:
+                    return None
+                self._buffer += data
+
+    def _open_one(self) -> Line:
+        if self._line is None:
+            raise LineGoneError("the port is closed")
+        return self._line
+
+    def _nothing(self, why: str) -> Reply:
+        return Reply(Answer(reason=why), Heard((), 0), self._clock())

@@ -1,0 +1,137 @@
+"""readings.db: every row that the recorder made, in order, each with a checksum. Rim.
+
+One table of rows of four kinds: `session` (clock, configuration), `identity`, `dtcs`, `reading`. A packet is made of
+rows and of nothing else, so that making it again gives the same bytes. SQLite has no page checksums: a CRC-32 a row
+tells a flipped bit.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.edge import sqlite_file
+
+Kind = Literal["session", "identity", "dtcs", "reading", "audit"]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE rows (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    session TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE INDEX facts ON rows (session, kind, seq) WHERE kind <> 'reading'
+"""
+_COLUMNS = "seq, session, kind, at_ms, body, crc"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `body` is None where the checksum does not hold."""
+
+    seq: int
+    session: str
+    kind: str
+    at_ms: int
+    body: Mapping[str, object] | None
+
+
+class ReadingsWriter:
+    """The one writer. Blocking; used from one lane."""
+
+    def __init__(self, path: Path) -> None:
+        opened = sqlite_file.open_writer(path, _SCHEMA, _VERSION)
+        self._connection = opened.connection
+        self.quarantined = opened.quarantined
+
+    def append(self, session: str, rows: Sequence[tuple[Kind, int, Mapping[str, object]]]) -> None:
+        """Write rows (kind, ms UTC, body) in one commit; they are on the card when it returns."""
+        texts = [(kind, at_ms, json.dumps(body, separators=(",", ":"))) for kind, at_ms, body in rows]
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT INTO rows (session, kind, at_ms, body, crc) VALUES (?, ?, ?, ?, ?)",
+                [(session, kind, at_ms, text, _crc(session, kind, at_ms, text)) for kind, at_ms, text in texts],
+            )
+
+    def forget(self, before_seq: int, limit: int) -> int:
+        """Delete at most `limit` of the oldest readings below `before_seq`; return how many went.
+
+        What a session said of itself goes with its last reading; the audit trail stays.
+        """
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            gone = self._connection.execute(
+                "DELETE FROM rows WHERE seq IN "
+                "(SELECT seq FROM rows WHERE kind = 'reading' AND seq < ? ORDER BY seq LIMIT ?)",
+                (before_seq, limit),
+            ).rowcount
+            self._connection.execute(
+                "DELETE FROM rows WHERE kind NOT IN ('reading', 'audit') AND seq < ? "
+                "AND session NOT IN (SELECT session FROM rows WHERE kind = 'reading')",
+                (before_seq,),
+            )
+        self._connection.executescript("PRAGMA incremental_vacuum(256)")
+        return gone
+
+    def last(self, kind: Kind) -> Row | None:
+        """Return the newest sound row of a kind, of any session; None when there is none."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE kind = ? ORDER BY seq DESC LIMIT 3",  # noqa: S608 - constants
+            (kind,),
+        )
+        return next((row for row in _read(rows) if row.body is not None), None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+class ReadingsReader:
+    """Reads what the writer committed. Blocking; used from one lane.
+
+    `file_id` is of this file: another file's row numbers have nothing to do with this one's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite_file.open_reader(path)
+        self.file_id: int = self._connection.execute("PRAGMA application_id").fetchone()[0]
+
+    def readings_after(self, seq: int, limit: int) -> list[Row]:
+        """Return reading rows with a greater `seq`, oldest first."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE kind = 'reading' AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            (seq, limit),
+        )
+        return _read(rows)
+
+    def fact(self, session: str, kind: Kind, up_to_seq: int) -> Row | None:
+        """Return the newest row of a kind that the session had written up to `up_to_seq`; None when there is none."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE session = ? AND kind = ? AND seq <= ? "  # noqa: S608
+            "AND kind <> 'reading' ORDER BY seq DESC LIMIT 1",
+            (session, kind, up_to_seq),
+        )
+        return next(iter(_read(rows)), None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def _crc(session: str, kind: str, at_ms: int, body: str) -> int:
+    return zlib.crc32(f"{session}/{kind}/{at_ms}/{body}".encode())
+
+
+def _read(rows: Iterable[tuple[int, str, str, int, str, int]] | sqlite3.Cursor) -> list[Row]:
+    return [
+        Row(seq, session, kind, at_ms, json.loads(body) if crc == _crc(session, kind, at_ms, body) else None)
+        for seq, session, kind, at_ms, body, crc in rows
+    ]

@@ -1,0 +1,54 @@
+"""A chip behind a TCP port, as in a WiFi adapter: raw bytes, one client at a time. Rim; loopback only."""
+
+import select
+import socket
+import threading
+
+from components.virtual_car.chip import Chip, Fault, no_fault
+from components.virtual_car.line import Line, Speed, Stop
+
+
+class TcpPort:
+    """A listening port with a chip behind it, served by a thread of its own from construction to `close`.
+
+    The chip outlives its clients: what one has set, the next one finds, as on a real adapter. A second client waits
+    until the first has hung up.
+
+    Args:
+        chip: An adapter.
+        speed: Of the serial line inside the adapter.
+        port: 0 for any free one.
+        name: For the thread.
+        fault: What stands between chip and line.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(self, chip: Chip, speed: Speed, port: int, name: str, fault: Fault = no_fault) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self._chip = chip
+        self._speed = speed
+        self._fault = fault
+        self._stop = Stop()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Hang up, end the thread, give the port back."""
+        self._stop.set()
+        self._thread.join()
+        self._listener.close()
+        self._stop.close()
+
+    def _serve(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._listener.fileno(), self._stop.fd], [], [])
+            if self._stop.fd in ready:
+                return
+            client, _ = self._listener.accept()
+            with client:
+                client.settimeout(0)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                Line(client.fileno(), self._chip, self._speed, self._stop, self._fault).serve()

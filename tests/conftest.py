@@ -1,0 +1,85 @@
+"""Fixtures that every kind of test may ask for: the real services, started once a session and only when asked for."""
+
+import os
+from collections.abc import Generator, Iterator
+from typing import Never
+
+import pytest
+
+from tests.services import servers
+from tests.services.servers import Service
+
+REQUIRED = os.environ.get("ODOGRAPH_REQUIRE_SERVICES") == "1"
+"""Whether a service that is not here is a failure (in CI) or a skip that says how to get it (elsewhere)."""
+
+
+def missing(reason: str) -> Never:
+    """End the test that needs something which is not here: skipped, or failed where services are required."""
+    if REQUIRED:
+        pytest.fail(f"{reason}; and ODOGRAPH_REQUIRE_SERVICES=1", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where services are required nothing may be skipped: a test that did not run has proved nothing."""
+    report = yield
+    if REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where services are required: {report.longrepr}"
+    return report
+
+
+def _someone_elses(variable: str, scheme: str) -> str | None:
+    uri = os.environ.get(variable)
+    if uri and not uri.startswith(scheme):
+        pytest.fail(f"{variable} must begin with {scheme}, got {uri}", pytrace=False)
+    return uri.removeprefix(scheme).rstrip("/") if uri else None
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server that speaks MongoDB's protocol: ODOGRAPH_TEST_MONGODB (`mongodb://host:port`), or FerretDB."""
+    if address := _someone_elses("ODOGRAPH_TEST_MONGODB", "mongodb://"):
+        yield Service(address, None)
+        return
+    if not servers.FERRETDB.exists():
+        missing("FerretDB is not here: make services (or set ODOGRAPH_TEST_MONGODB)")
+    server = servers.ferretdb(tmp_path_factory.mktemp("ferretdb"))
+    server.start()
+    yield Service(f"127.0.0.1:{server.port}", server)
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Apache Kafka: ODOGRAPH_TEST_KAFKA (`kafka://host:port`), or the fetched one."""
+    if address := _someone_elses("ODOGRAPH_TEST_KAFKA", "kafka://"):
+        yield Service(address, None)
+        return
+    if not servers.KAFKA_LIBS.exists():
+        missing("Apache Kafka is not here: make services (or set ODOGRAPH_TEST_KAFKA)")
+    server = servers.kafka(tmp_path_factory.mktemp("kafka"))
+    server.start()
+    yield Service(f"127.0.0.1:{server.port}", server)
+    server.stop()
+
+
+@pytest.fixture
+def own_mongodb(mongodb: Service) -> Iterator[servers.Server]:
+    """The same, to stop, kill and start; it runs again for the next test."""
+    yield from _ours(mongodb)
+
+
+@pytest.fixture
+def own_kafka(kafka: Service) -> Iterator[servers.Server]:
+    """The same, to stop, kill and start; it runs again for the next test."""
+    yield from _ours(kafka)
+
+
+def _ours(service: Service) -> Iterator[servers.Server]:
+    if service.server is None:
+        pytest.skip(f"{service.address} is not ours to stop")
+    service.server.start()
+    yield service.server
+    service.server.start()

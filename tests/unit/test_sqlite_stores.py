@@ -1,0 +1,145 @@
+"""What only the embedded stores promise: one writer, readers beside it, durability, one-line faults."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.cloud.ports import FeedEvent
+from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
+from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
+from components.wire.errors import OperatorError, UnavailableError
+
+EVENT = FeedEvent(
+    "car_readings", "car1", "id", "odograph.reading.v1", "odograph/device/car1", "2026-11-22T00:00:00Z", b"{}"
+)
+
+HOLDER = """
+import sys
+from pathlib import Path
+from components.cloud.ports import FeedEvent
+from components.cloud.sqlite_feed import SqliteFeed
+feed = SqliteFeed(Path(sys.argv[1]))
+for n in range(1_000_000):
+    feed.publish([FeedEvent("car_readings", "car1", f"{n}/{part}", "t", "s", "", b"{}") for part in range(3)])
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("store", [SqliteArchive, SqliteFeed])
+def test_a_second_writer_is_refused_in_one_line_with_the_file_and_the_remedy(
+    store: type[SqliteArchive | SqliteFeed], tmp_path: Path
+) -> None:
+    first = store(tmp_path / "x.db")
+    with pytest.raises(
+        OperatorError, match=rf"x\.db is in use: .*process {os.getpid()}\): stop it, or use MongoDB"
+    ) as refused:
+        store(tmp_path / "x.db")
+    assert "\n" not in str(refused.value)
+    first.close()
+    store(tmp_path / "x.db").close()
+
+
+def test_a_killed_writer_loses_no_batch_that_was_acknowledged_and_leaves_no_half_one_and_no_lock(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "feed.db"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        while (line := holder.stdout.readline()) and int(line) < 20:
+            pass
+        with pytest.raises(OperatorError, match=f"process {holder.pid}"):
+            SqliteFeed(path)
+        holder.send_signal(signal.SIGKILL)
+        acknowledged = [20, *map(int, holder.stdout)]
+    SqliteFeed(path).close()
+    ids = [x.id for x in SqliteFeedReader(path).read(from_start=True, follow=False)]
+    batches = len(ids) // 3
+    assert batches > max(acknowledged)
+    assert ids == [f"{n}/{part}" for n in range(batches) for part in range(3)]
+
+
+def test_a_reader_works_beside_the_writer_after_it_and_before_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    writer = SqliteArchive(path)
+    beside = SqliteArchiveReader(path)
+    writer.close()
+    after = SqliteArchiveReader(path)
+    assert beside.counts() == after.counts()
+    after.close()
+    beside.close()
+    SqliteArchive(path).close()
+
+
+def test_a_reader_changes_nothing_and_leaves_nothing_for_the_next_one_to_trip_over(tmp_path: Path) -> None:
+    path = tmp_path / "feed.db"
+    feed = SqliteFeed(path)
+    feed.publish([EVENT])
+    feed.close()
+    before = path.read_bytes()
+    for _ in range(2):
+        reader = SqliteFeedReader(path)
+        assert list(reader.read(from_start=True, follow=False)) == [EVENT]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader._db.execute("DELETE FROM log")
+        reader.close()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("reader", [SqliteArchiveReader, SqliteFeedReader])
+def test_a_missing_file_is_one_line_with_a_hint_and_is_not_made(
+    reader: type[SqliteArchiveReader | SqliteFeedReader], tmp_path: Path
+) -> None:
+    with pytest.raises(OperatorError, match=r"there is no .*/none\.db: check the path"):
+        reader(tmp_path / "none.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("store", [SqliteArchive, SqliteFeed])
+def test_a_missing_directory_is_one_line_with_a_hint(store: type[SqliteArchive | SqliteFeed], tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"none/x\.db cannot be written \(No such file or directory\): make its"):
+        store(tmp_path / "none" / "x.db")
+
+
+def test_a_file_of_something_else_is_refused_and_its_lock_given_back(tmp_path: Path) -> None:
+    archive, text = tmp_path / "archive.db", tmp_path / "notes.txt"
+    SqliteArchive(archive).close()
+    text.write_text("not a database, whatever its name says\n" * 100)
+    for _ in range(2):
+        with pytest.raises(OperatorError, match="holds something else"):
+            SqliteFeed(archive)
+        with pytest.raises(OperatorError, match=r"notes\.txt is not usable"):
+            SqliteArchive(text)
+    with pytest.raises(OperatorError, match="holds something else"):
+        SqliteFeedReader(archive)
+    with pytest.raises(OperatorError, match=r"notes\.txt cannot be read"):
+        SqliteArchiveReader(text)
+    SqliteArchive(archive).close()
+
+
+def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
+    SqliteArchive(tmp_path / "archive.db").close()
+    assert (tmp_path / "archive.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_every_commit_reaches_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    assert archive._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert archive._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    archive.close()
+
+
+def test_a_full_disk_is_unavailable_and_nothing_of_the_batch_is_there_and_later_it_works(tmp_path: Path) -> None:
+    feed = SqliteFeed(tmp_path / "feed.db")
+    (pages,) = feed._db.execute("PRAGMA page_count").fetchone()
+    feed._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(UnavailableError, match=r"feed\.db: database or disk is full"):
+        feed.publish([EVENT] * 1000)
+    feed._db.execute("PRAGMA max_page_count = 1000000")
+    feed.publish([EVENT])
+    feed.close()
+    assert list(SqliteFeedReader(tmp_path / "feed.db").read(from_start=True, follow=False)) == [EVENT]

@@ -1,0 +1,141 @@
+"""Peers for tests: the reactor in a thread of its own, and a session that a test can hold like a file."""
+# ruff: noqa: ANN401 - what Autobahn hands out has no types
+
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar, cast
+
+from autobahn.twisted.component import Component
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import PublishOptions, RegisterOptions, SubscribeOptions
+from twisted.internet import reactor as _reactor  # noqa: TID251 - tests are a __main__ of their own
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
+
+from components.keyfile import KeyFile
+from components.wire.topics import REALM
+
+T = TypeVar("T")
+reactor = cast("Any", _reactor)
+_start = threading.Lock()
+
+
+class RefusedJoinError(Exception):
+    """The router did not let the peer in; the text is its answer."""
+
+
+def run(work: Callable[[], Awaitable[T]], timeout_s: float = 20) -> T:
+    """Run `work` in the reactor's thread and return what it returns; TimeoutError after `timeout_s`."""
+    with _start:
+        if not reactor.running:
+            ready = threading.Event()
+            reactor.callWhenRunning(ready.set)
+            threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False}, daemon=True).start()
+            assert ready.wait(10)
+
+    async def whole() -> T:
+        return await work()
+
+    def begin() -> Any:
+        return Deferred.fromCoroutine(whole()).addTimeout(timeout_s, reactor)
+
+    return cast("T", blockingCallFromThread(reactor, begin))
+
+
+@dataclass
+class Peer:
+    """A joined session; `with Peer(url, key) as peer`. Its calls block and raise what the router answers."""
+
+    url: str
+    key: KeyFile
+    session: Any = None
+    details: Any = None
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    _heard: threading.Condition = field(default_factory=threading.Condition)
+
+    def __enter__(self) -> Self:
+        run(self._join)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.session is not None and self.session.is_attached():
+            run(self._leave)
+
+    def publish(self, topic: str, *args: object, **options: object) -> Any:
+        chosen = PublishOptions(acknowledge=True, **options)  # type: ignore[no-untyped-call]
+        return run(lambda: self.session.publish(topic, *args, options=chosen))
+
+    def subscribe(self, topic: str, match: str = "exact") -> Any:
+        options = SubscribeOptions(match=match, details=True)  # type: ignore[no-untyped-call]
+        return run(lambda: self.session.subscribe(self._hear, topic, options=options))
+
+    def register(self, procedure: str, answer: Callable[..., object], **options: object) -> Any:
+        chosen = RegisterOptions(details=True, **options)  # type: ignore[no-untyped-call]
+        return run(lambda: self.session.register(answer, procedure, options=chosen))
+
+    def call(self, procedure: str, *args: object, **kwargs: object) -> Any:
+        return run(lambda: self.session.call(procedure, *args, **kwargs))
+
+    def hear(self, count: int = 1, timeout_s: float = 10) -> list[tuple[Any, ...]]:
+        """Wait until `count` events (topic, publisher's authid, publisher's role, arguments) came; return them all."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: len(self.events) >= count, timeout_s), self.events
+            return list(self.events)
+
+    def drop(self) -> None:
+        """Cut the connection as a dead network would: no goodbye."""
+        run(self._drop)
+
+    def _hear(self, *args: object, details: Any = None) -> None:
+        with self._heard:
+            self.events.append((details.topic, details.publisher_authid, details.publisher_authrole, args))
+            self._heard.notify_all()
+
+    async def _join(self) -> None:
+        component = Component(  # type: ignore[no-untyped-call]
+            transports=[{"url": self.url, **_transport(self.url), "max_retries": 0}],
+            realm=REALM,
+            authentication={"cryptosign": {"authid": self.key.authid, "privkey": self.key.private_key}},
+            is_fatal=lambda _: True,
+        )
+        joined: Deferred[None] = Deferred()
+
+        @component.on_join  # type: ignore[untyped-decorator]
+        def on_join(session: Any, details: Any) -> None:
+            self.session, self.details = session, details
+            joined.callback(None)
+
+        @component.on_leave  # type: ignore[untyped-decorator]
+        def on_leave(_: Any, details: Any) -> None:
+            if not joined.called:
+                joined.errback(RefusedJoinError(f"{details.reason}: {details.message}"))
+
+        ended = component.start(reactor)  # type: ignore[no-untyped-call]
+        ended.addErrback(lambda failure: None if joined.called else joined.errback(failure))
+        await joined
+
+    async def _leave(self) -> None:
+        gone: Deferred[None] = Deferred()
+        self.session.on("disconnect", lambda *_, **__: gone.callback(None))
+        self.session.leave()
+        await gone
+
+    async def _drop(self) -> None:
+        transport = self.session._transport
+        getattr(transport, "dropConnection", transport.abort)(*([True] if hasattr(transport, "dropConnection") else []))
+
+
+def _transport(url: str) -> dict[str, object]:
+    if url.startswith("rs"):
+        return {"type": "rawsocket", "serializer": "cbor"}
+    return {"type": "websocket", "serializers": ["cbor"]}
+
+
+def refusal(of: Callable[..., object], *args: object, **options: object) -> str:
+    """Return the error URI with which the router refuses this call of a Peer's method; "" when it does not."""
+    try:
+        of(*args, **options)
+    except ApplicationError as error:
+        return str(error.error)
+    return ""
