@@ -24,7 +24,7 @@ CLOCKS: Final = ("gps", "ntp", "rtc", "saved", "none")
 GAP_REASONS: Final = ("late", "lost_range", "corrupt")
 DTC_STATES: Final = ("stored", "pending", "permanent")
 _MAX_DEPTH: Final = 6
-_MAX_LIST: Final = 1000
+MAX_LIST: Final = 1000
 _HEX: Final = re.compile("[0-9a-f]{16}")
 _DEVICE: Final = re.compile(ID_PATTERN)
 _CODE: Final = re.compile(DTC_PATTERN)
@@ -332,8 +332,8 @@ def _keys(where: str, form: object, required: object, optional: object = frozens
 
 
 def _list(where: str, form: object) -> list[object]:
-    if not isinstance(form, list) or len(form) > _MAX_LIST:
-        raise ValueError(f"{where}: must be a list of at most {_MAX_LIST}")
+    if not isinstance(form, list) or len(form) > MAX_LIST:
+        raise ValueError(f"{where}: must be a list of at most {MAX_LIST}")
     return form
 
 
