@@ -4,6 +4,7 @@ Each example is mutated at every key path; schema and code must give the same ve
 the code demands, the rule stands in BEYOND_SCHEMA, by the message with which the code refuses.
 """
 
+# ruff: noqa: ANN401 - JSON of any shape is the point here
 import base64
 import copy
 import hashlib
@@ -32,7 +33,7 @@ DOCUMENTS: Final = {path.name: json.loads(path.read_text()) for path in SCHEMAS.
 REGISTRY: Final[Registry[Any]] = Registry().with_resources(
     (document["$id"], Resource.from_contents(document)) for document in DOCUMENTS.values()
 )
-RECEIPT_KEY: Final = ECC.construct(curve="Ed25519", seed=bytes(32))
+RECEIPT_KEY: Final = ECC.construct(curve="Ed25519", seed=bytes(32))  # type: ignore[arg-type]  # the stub's error
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -100,7 +101,20 @@ def paths(form: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
             yield from paths(form[n], (*path, n))
 
 
-STRANGERS: Final = (None, True, -1, 10**16, 1.5, "", "no_such_word", [], {}, "no_data", [None], {"x": 1})
+STRANGERS: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    -1,
+    10**16,
+    1.5,
+    "",
+    "no_such_word",
+    [],
+    {},
+    "no_data",
+    [None],
+    {"x": 1},
+)
 
 
 def mutations(form: Any) -> Iterator[tuple[str, Any]]:
