@@ -7,7 +7,7 @@ use at once (the serial line, a SQLite writer), with width 1.
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred  # noqa: TC002 - an annotation inside a function
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.threadpool import ThreadPool
 
