@@ -134,7 +134,7 @@ class Agent:
             await self._gps.stop()
         self._recorder.sources.car.close()
         for lane in (self._car_lane, self._modem_lane, self._outbox_lane, self._file_lane):
-            lane.stop()
+            await lane.close()
         for file in (self._reader, self._writer, self._outbox):
             file.close()
 
@@ -276,13 +276,11 @@ class EdgeComponent(Component):
         await self.finish()
 
     async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
-        """Serve a session until it is left: Component leaves when this returns."""
+        """Serve a session; never returns, as Component leaves the session when this does."""
         if self._agent is None:
             return
         await self._agent.link.attend(session, self._agent.device)
-        left = Deferred[None]()
-        session.on("leave", lambda *_: None if left.called else left.callback(None))
-        await left
+        await Deferred[None]()
 
     async def _finish(self) -> None:
         if self._agent is not None:
