@@ -167,14 +167,17 @@ class Fleet:
             if agent.wait() != 0:
                 raise agent.trouble()
 
-    def start_process(self, name: str, command: Sequence[str], **popen: Any) -> Process:  # noqa: ANN401
-        """Start a program whose words go to logs/<name>.log; it is ended with the fleet at the latest."""
+    def start_process(self, name: str, command: Sequence[str], *, speaks: bool = False) -> Process:
+        """Start a program whose words go to logs/<name>.log; it is ended with the fleet at the latest.
+
+        With `speaks` its standard streams are ours: its stdin closes when we end, however that is.
+        """
         log = self.home.path / "logs" / f"{name}.log"
-        popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | popen
         with log.open("ab") as errors:
             # In a session of its own, so that Ctrl-C reaches this program only, which ends the others in order.
-            started: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own programs
-                command, stderr=errors, start_new_session=True, **popen
+            stream = subprocess.PIPE if speaks else subprocess.DEVNULL
+            started = subprocess.Popen(  # noqa: S603 - our own programs
+                command, stdin=stream, stdout=stream, stderr=errors, start_new_session=True
             )
         process = Process(name, started, log)
         self._stack.callback(process.end)
@@ -197,7 +200,7 @@ class Fleet:
         command += ["--until-stdin-closes"]
         command += ["--parked"] if self.plan.parked else []
         command += ["--replay", str(self.plan.replay)] if self.plan.replay else []
-        process = self.start_process(f"{device}-car", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = self.start_process(f"{device}-car", command, speaks=True)
         directory = self.home.path / "cars" / device
         directory.mkdir(parents=True)
         car = Car(device, directory, process, _hello(process))
