@@ -308,3 +308,9 @@ def test_any_five_strings_are_refused_by_one_kind_of_error(parts: list[bytes], h
     with pytest.raises(RejectedError) as caught:
         envelope.parse(strict_cbor.dumps(parts))
     assert caught.value.code == "grammar"
+
+
+@pytest.mark.parametrize("data", ["c249ffffffffffffffffff", "c4820a01", "d9010281a0", "c11a5f000000", "d9ffff01"])
+def test_no_tag_is_read_although_its_form_is_canonical(data: str) -> None:
+    with pytest.raises(ValueError, match="not CBOR"):
+        strict_cbor.loads(bytes.fromhex(data), 3)

@@ -129,6 +129,7 @@ def test_the_id_is_the_natural_key() -> None:
         (("readings", "at"), [-1]),
         (("config_hash",), "0" * 15),
         (("x\ud800",), 1),
+        (("schema",), "x" * 9000),
     ],
 )
 def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], value: object) -> None:
@@ -146,9 +147,9 @@ def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], val
 
 def test_readings_out_of_order_are_rejected() -> None:
     empty = dict.fromkeys(BY_KEY, "no_data")
-    late, early = Reading(START_MS + 2, {}, empty), Reading(START_MS + 1, {}, empty)
+    found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))
     with pytest.raises(RejectedError, match="not in order"):
-        packet.read(packet.parse(packet.pack(minute((late, early)))))
+        packet.read(packet.parse(packet.pack(minute(found))))
 
 
 def test_two_readings_at_one_moment_are_kept() -> None:
