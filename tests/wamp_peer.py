@@ -63,15 +63,15 @@ class Peer:
             run(self._leave)
 
     def publish(self, topic: str, *args: object, **options: object) -> Any:
-        chosen = PublishOptions(acknowledge=True, **options)  # type: ignore[no-untyped-call]
+        chosen = PublishOptions(acknowledge=True, **options)
         return run(lambda: self.session.publish(topic, *args, options=chosen))
 
     def subscribe(self, topic: str, match: str = "exact") -> Any:
-        options = SubscribeOptions(match=match, details=True)  # type: ignore[no-untyped-call]
+        options = SubscribeOptions(match=match, details=True)
         return run(lambda: self.session.subscribe(self._hear, topic, options=options))
 
     def register(self, procedure: str, answer: Callable[..., object], **options: object) -> Any:
-        chosen = RegisterOptions(details=True, **options)  # type: ignore[no-untyped-call]
+        chosen = RegisterOptions(details=True, **options)
         return run(lambda: self.session.register(answer, procedure, options=chosen))
 
     def call(self, procedure: str, *args: object, **kwargs: object) -> Any:
@@ -93,7 +93,7 @@ class Peer:
             self._heard.notify_all()
 
     async def _join(self) -> None:
-        component = Component(  # type: ignore[no-untyped-call]
+        component = Component(
             transports=[{"url": self.url, **_transport(self.url), "max_retries": 0}],
             realm=REALM,
             authentication={"cryptosign": {"authid": self.key.authid, "privkey": self.key.private_key}},
@@ -111,7 +111,7 @@ class Peer:
             if not joined.called:
                 joined.errback(RefusedJoinError(f"{details.reason}: {details.message}"))
 
-        ended = component.start(reactor)  # type: ignore[no-untyped-call]
+        ended = component.start(reactor)
         ended.addErrback(lambda failure: None if joined.called else joined.errback(failure))
         await joined
 

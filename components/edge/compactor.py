@@ -93,15 +93,16 @@ class Compactor:
         while more:
             rows = self.readings.readings_after(self.outbox.cursor(self.readings.file_id), _ROWS_AT_ONCE)
             more = len(rows) == _ROWS_AT_ONCE
-            periods = {session: self._period_s(session, rows[-1].seq) for session in {row.session for row in rows}}
-            groups = [
-                list(group)
-                for _, group in groupby(rows, lambda row: (row.session, minute.period_of(row.at_ms, periods[row.session])))  # noqa: B023 - used at once
-            ]
+            groups = self._grouped(rows)
             for group, following in pairwise(groups):
                 yield group, following[0].session == group[0].session
             if groups and closing and not more:
                 yield groups[-1], False
+
+    def _grouped(self, rows: list[Row]) -> list[list[Row]]:
+        periods = {session: self._period_s(session, rows[-1].seq) for session in {row.session for row in rows}}
+        keyed = groupby(rows, lambda row: (row.session, minute.period_of(row.at_ms, periods[row.session])))
+        return [list(group) for _, group in keyed]
 
     def _period_s(self, session: str, up_to_seq: int) -> int:
         opened = self.readings.fact(session, "session", up_to_seq)

@@ -128,12 +128,12 @@ class EdgeConfig:
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
 
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
 
-def load(path: Path) -> tuple[EdgeConfig, str]:
-    """Return the configuration and its hash, 16 hex digits.
 
-    Raises:
-        ConfigError: The file is missing or has faults; all are listed.
-    """
-    config = settings.read(path, EdgeConfig)
-    return config, sha256(path.read_bytes()).hexdigest()[:16]
+def load(path: Path) -> EdgeConfig:
+    """Return the configuration; ConfigError when the file is missing or has faults, all of them listed."""
+    return settings.read(path, EdgeConfig)

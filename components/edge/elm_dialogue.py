@@ -93,7 +93,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
     known.adapter = banner[-1]
     for command in ("ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
         answer = yield Ask(command)
-        if "OK" not in answer.text_lines and command not in _OPTIONAL:
+        if not answer.prompted or ("OK" not in answer.text_lines and command not in _OPTIONAL):
             raise AwayError(_why(answer), f"{command}: {answer.words or 'no answer'}")
     answer = yield Ask("ATI")
     known.adapter = answer.text_lines[-1] if answer.text_lines else known.adapter
@@ -120,6 +120,8 @@ def meet(known: Acquaintance) -> Script:
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
     answer = yield Ask("ATDPN")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to ATDPN")
     # "A6": found by itself to be 6.
     number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
     try:

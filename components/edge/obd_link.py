@@ -11,9 +11,13 @@ What it is not: it knows no signal, tier or value (`obd_car` does). Its states a
                                                       adapter: waking
     ready     requests                     ready      no answer: resync; settings lost: waking;
                                                       nothing but refusals: meeting; port: closed
-    resync    agree_again (ATI)            ready      waking
+    resync    agree_again (ATI)            ready *    waking
 
-Each call moves on as far as its deadline lets it; a command that is still being answered is taken up by the next call.
+    * meeting, when two requests in succession were not answered: the bus may need a slow initialisation.
+
+An adapter that may be busy is only ever sent AT commands: the first character of a command stops it and is lost, and
+`0100` without its first digit is another request. Each call moves on as far as its deadline lets it; a command that is
+still being answered is taken up by the next call.
 """
 
 from collections.abc import Callable, Sequence
@@ -87,6 +91,7 @@ class ObdLink:
         self._not_before_ms = 0
         self._opened = 0
         self._failures = 0
+        self._unanswered = 0
         self._logged: set[str] = set()
         self.state: State = "closed"
         self.known = Acquaintance()
@@ -143,8 +148,12 @@ class ObdLink:
             return self._nothing("adapter_error")
         at_ms = self._clock()
         if not answer.prompted:
+            self._unanswered += 1
+            self.tell("the adapter did not answer in time")
             self._enter("resync")
-        elif answer.lost_settings:
+            return Reply(answer, heard, at_ms)
+        self._unanswered = 0
+        if answer.lost_settings:
             self._fail("waking", "adapter_error", answer.words)
         return Reply(answer, heard, at_ms)
 
@@ -187,9 +196,11 @@ class ObdLink:
             if self.state == "meeting" and error.is_bus:
                 self._fail("meeting", error.reason, error.words)
                 self._not_before_ms = self._clock() + _MEET_AGAIN_MS
-            elif _AFTER[self.state][1] == "closed":
+            elif self.state == "resetting":
                 self._lose_port(error.reason, error.words)
             else:
+                # A wait, or an adapter that answers at once, but nonsense, would be driven in a circle.
+                self._not_before_ms = self._clock() + (_OPEN_AGAIN_MS[0] if self.state == "meeting" else 0)
                 self._fail(_AFTER[self.state][1], error.reason, error.words)
 
     def _new_script(self) -> Script:
@@ -210,10 +221,10 @@ class ObdLink:
     def _succeed(self) -> None:
         if self.state == "meeting":
             self.meetings += 1
-            self._failures = 0
+            self._failures = self._unanswered = 0
             self._logged.clear()
             self.tell("")
-        self._enter(_AFTER[self.state][0])
+        self._enter("meeting" if self.state == "resync" and self._unanswered > 1 else _AFTER[self.state][0])
 
     def _fail(self, state: State, why: str, words: str) -> None:
         self.why = why
@@ -242,6 +253,8 @@ class ObdLink:
         self._opened += 1
         self._line = self._open_line(port, deadline_ms)
         self.port = port
+        self.known = Acquaintance()
+        self.why = "timeout"
         self._enter("waking")
 
     def _send(self, command: str, until_ms: int) -> None:

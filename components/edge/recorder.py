@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -20,6 +19,7 @@ from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
 from components.edge.sqlite_readings import Kind
 from components.edge.timeline import Timeline
 from components.lane import Lane
+from components.timers import Timers
 from components.wire.packet import Identity, TroubleCode
 from components.wire.reading import Reading
 from components.wire.signals import OBD_SIGNALS, Value
@@ -59,7 +59,7 @@ class Recorder:
         changed: Called with the codes that appeared and the codes that were cleared.
     """
 
-    reactor: IReactorTime
+    reactor: Timers
     elapsed_ms: Callable[[], int]
     sources: Sources
     car_lane: Lane
@@ -92,7 +92,8 @@ class Recorder:
             if late_ms > 0:
                 # Missed ticks are gone; the next one keeps the rhythm.
                 due_ms += -(-late_ms // self.sources.interval_ms) * self.sources.interval_ms
-            await deferLater(self.reactor, max(0.0, (due_ms - self.elapsed_ms()) / 1000))
+            pause_s = max(0.0, (due_ms - self.elapsed_ms()) / 1000)
+            await deferLater(self.reactor, pause_s)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         """Let `run` return after the reading in hand."""
@@ -136,7 +137,9 @@ class Recorder:
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(self.sources.car.sample, deadline_ms))
         pending, waiting = self._pending, Deferred[Sample | None]()
-        alarm = self.reactor.callLater(max(0.05, (deadline_ms - self.elapsed_ms()) / 1000 + 0.1), waiting.callback, None)
+        alarm = self.reactor.callLater(
+            max(0.05, (deadline_ms - self.elapsed_ms()) / 1000 + 0.1), waiting.callback, None
+        )
 
         def came(result: Sample) -> Sample:
             if alarm.active():
@@ -189,7 +192,11 @@ class Recorder:
 
     def _identify(self) -> Identity:
         state, sim = self.sources.car.state(), self.sim
-        found = {"vin": (state.vin, state.vin_why), "iccid": (sim.iccid, sim.iccid_why), "imei": (sim.imei, sim.imei_why)}
+        found = {
+            "vin": (state.vin, state.vin_why),
+            "iccid": (sim.iccid, sim.iccid_why),
+            "imei": (sim.imei, sim.imei_why),
+        }
         why = {key: reason for key, (value, reason) in found.items() if value is None}
         return Identity(state.vin, sim.iccid, sim.imei, why)
 

@@ -1,12 +1,14 @@
 """What every Feed and its reader promise, asked of each: the fake, SQLite, and Kafka."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from components.cloud.kafka_feed import KafkaFeed, KafkaFeedReader
 from components.cloud.ports import Feed, FeedEvent, FeedReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from tests.fake_stores import MemoryFeed, MemoryFeedReader
@@ -32,25 +34,29 @@ def event(number: int, *, key: str = "car1", topic: str = "car_readings", data: 
     )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "kafka"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    readers: list[FeedReader] = []
+    opened: list[Feed | FeedReader] = []
 
     def kept(reader: FeedReader) -> FeedReader:
-        readers.append(reader)
+        opened.append(reader)
         return reader
 
     feed: Feed
     if request.param == "memory":
         memory = feed = MemoryFeed()
         place = Place(feed, lambda: kept(MemoryFeedReader(memory)))
-    else:
+    elif request.param == "sqlite":
         feed = SqliteFeed(tmp_path / "feed.db")
         place = Place(feed, lambda: kept(SqliteFeedReader(tmp_path / "feed.db")))
+    else:
+        address = request.getfixturevalue("kafka").address
+        prefix = f"odograph_test_{uuid.uuid4().hex[:12]}."
+        feed = KafkaFeed(address, 3, prefix)
+        place = Place(feed, lambda: kept(KafkaFeedReader(address, prefix)))
     yield place
-    for reader in readers:
-        reader.close()
-    feed.close()
+    for closed in [*opened, feed]:
+        closed.close()
 
 
 def all_of(place: Place) -> list[FeedEvent]:
@@ -156,6 +162,16 @@ def test_two_readers_do_not_take_from_each_other(place: Place) -> None:
 def test_more_events_than_one_page_come_once_each(place: Place) -> None:
     place.feed.publish([event(n) for n in range(2500)])
     assert [x.id for x in all_of(place)] == [event(n).id for n in range(2500)]
+
+
+def test_a_follower_from_the_start_and_a_second_publish_of_many_keys_lose_nothing(place: Place) -> None:
+    first = [event(n, key=f"car{n % 7}") for n in range(100)]
+    place.feed.publish(first)
+    reading = place.reader().read(from_start=True, follow=True)
+    seen = [next(reading) for _ in first]
+    place.feed.publish(first)
+    seen += [next(reading) for _ in first]
+    assert sorted(x.id for x in seen) == sorted(x.id for x in first * 2)
 
 
 def test_closing_twice_is_harmless(place: Place) -> None:

@@ -146,6 +146,15 @@ def test_a_device_cannot_speak_for_another(site: Site, keys: dict[str, KeyFile])
         assert refusal(car.publish, topics.packet("car_one"), b"envelope", forward_for=spoof) == DENIED
 
 
+def test_one_devices_yes_does_not_serve_another(site: Site, keys: dict[str, KeyFile]) -> None:
+    """It would, with Crossbar's cache of authorizations."""
+    with site.peer(keys["car_one"]) as one, site.peer(keys["car_two"]) as two:
+        assert refusal(one.publish, topics.packet("car_one"), b"envelope") == ""
+        assert refusal(two.publish, topics.packet("car_one"), b"envelope") == DENIED
+        assert refusal(one.subscribe, topics.receipt("car_one")) == ""
+        assert refusal(two.subscribe, topics.receipt("car_one")) == DENIED
+
+
 def test_a_persister_subscribes_by_shard_only(site: Site, keys: dict[str, KeyFile]) -> None:
     with site.peer(keys["persister"]) as persister:
         assert refusal(persister.subscribe, "odograph.packet.", "prefix") == DENIED

@@ -1,0 +1,97 @@
+"""One envelope as it came -> a packet to store, or why not. Pure.
+
+The order of the checks is the contract's: size, grammar, topic = header = publisher, device known and
+active, signature, unwrap, decrypt, inflate, parse, schema. What can never be right is a RejectedError, what may be
+right later a NotYetError.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from components.cloud.ports import StoredPacket
+from components.wire import envelope, packet, topics
+from components.wire.errors import NotYetError, RejectedError
+
+
+class KnownDevice(Protocol):
+    """What the registry tells of a device."""
+
+    @property
+    def pubkey(self) -> str: ...  # noqa: D102
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def account(self) -> str: ...  # noqa: D102
+    @property
+    def vehicle(self) -> str: ...  # noqa: D102
+    @property
+    def driver(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An envelope as the router brought it.
+
+    Attributes:
+        publisher: The authid that the router disclosed; None when it disclosed none.
+        received_ms: ms UTC.
+    """
+
+    topic: str
+    envelope: bytes
+    publisher: str | None
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Opens and judges envelopes for one server.
+
+    Attributes:
+        server_keys: Private RSA keys by kid.
+        known: Looks a device up in the registry; None when it is not there.
+    """
+
+    server_keys: Mapping[str, RSAPrivateKey]
+    known: Callable[[str], KnownDevice | None]
+
+    def judge(self, arrival: Arrival) -> StoredPacket:
+        """Return the packet that an envelope holds.
+
+        Raises:
+            RejectedError: A permanent fault; `code` names the check.
+            NotYetError: `unknown_device`, `revoked_device` or `unknown_server_key`.
+        """
+        sealed = envelope.parse(arrival.envelope)
+        header = sealed.header
+        if not header.device == topics.device_of(arrival.topic) == arrival.publisher:
+            raise RejectedError("device_mismatch", f"{header.device} in {arrival.topic} by {arrival.publisher}")
+        device = self.known(header.device)
+        if device is None:
+            raise NotYetError("unknown_device", header.device)
+        if device.state != "active":
+            raise NotYetError(f"{device.state}_device", header.device)
+        sealed.verify(Ed25519PublicKey.from_public_bytes(bytes.fromhex(device.pubkey)))
+        plaintext = sealed.open(self.server_keys)
+        form = packet.parse(plaintext)
+        opened = packet.read(form)
+        if opened.id != header.packet_id:
+            raise RejectedError("schema", f"id: the header says {header.packet_id}")
+        return StoredPacket(
+            id=opened.id,
+            device=opened.device,
+            session=opened.session,
+            start_ms=opened.start_ms,
+            account=device.account,
+            vehicle=device.vehicle,
+            driver=device.driver,
+            packet=form,
+            envelope=arrival.envelope,
+            plaintext_sha256=sha256(plaintext).hexdigest(),
+            received_ms=arrival.received_ms,
+        )

@@ -1,0 +1,126 @@
+"""What becomes of a batch of envelopes: judge, store, receipt; and what is still to be fed. Blocking.
+
+Store before receipt: a receipt `stored` or `duplicate` is made only after the archive said that the packet is durable,
+`rejected` only after the dead letter is. What may be right later gets `retry`, and nothing is stored.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from twisted.logger import Logger
+
+from components.cloud.judge import Arrival, Judge
+from components.cloud.ports import Archive, DeadLetter, StoredPacket
+from components.wire import topics
+from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
+from components.wire.receipt import Receipt, digest
+
+RETRY_AFTER_S: Final = 10
+_POISON_ATTEMPTS: Final = 3
+_POISON_REMEMBERED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a batch came to.
+
+    Attributes:
+        receipts: With the device each is for; one an arrival whose topic names a device.
+        stored: Packets that are new in the archive, to be fed.
+        unavailable: Why nothing could be stored; "" when the archive answered.
+    """
+
+    receipts: list[tuple[str, Receipt]]
+    stored: list[StoredPacket]
+    unavailable: str = ""
+
+
+@dataclass(slots=True)
+class Persister:
+    """Decides over batches. One thread at a time.
+
+    `counts` are of this process: by outcome, and by code for what was refused.
+    """
+
+    judge: Judge
+    archive: Archive
+    counts: dict[str, int] = field(default_factory=dict)
+    _crashes: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    _log = Logger()
+
+    def persist(self, batch: Sequence[Arrival]) -> Result:
+        """Take a batch that waited together and store it as one."""
+        receipts: list[tuple[Arrival, Receipt]] = []
+        packets: list[tuple[Arrival, StoredPacket]] = []
+        letters: list[tuple[Arrival, RejectedError]] = []
+        for arrival in batch:
+            try:
+                packets.append((arrival, self._judge(arrival)))
+            except NotYetError as error:
+                receipts.append((arrival, self._refusal(arrival, "retry", error.code)))
+            except RejectedError as error:
+                letters.append((arrival, error))
+        stored: list[StoredPacket] = []
+        unavailable = ""
+        try:
+            if letters:
+                self.archive.put_dead_letters([_letter(arrival, error) for arrival, error in letters])
+            receipts += [(arrival, self._refusal(arrival, "rejected", error.code)) for arrival, error in letters]
+            letters = []
+            outcomes = self.archive.insert([one for _, one in packets]) if packets else []
+            for (arrival, one), outcome in zip(packets, outcomes, strict=True):
+                receipts.append((arrival, self._receipt(arrival, one, outcome)))
+                if outcome == "stored":
+                    stored.append(one)
+        except UnavailableError as error:
+            unavailable = str(error)
+            waiting = [arrival for arrival, _ in (*letters, *packets)]
+            receipts += [(arrival, self._refusal(arrival, "retry", "archive_away")) for arrival in waiting]
+        to_whom = ((topics.device_of(arrival.topic), receipt) for arrival, receipt in receipts)
+        return Result([(device, receipt) for device, receipt in to_whom if device is not None], stored, unavailable)
+
+    def refuse(self, arrival: Arrival, code: str) -> Receipt:
+        """Return the receipt for an envelope that there was no room to look at."""
+        return self._refusal(arrival, "retry", code)
+
+    def _judge(self, arrival: Arrival) -> StoredPacket:
+        try:
+            return self.judge.judge(arrival)
+        except BadInputError:
+            raise
+        except Exception as error:
+            # A packet that crashes us must not do so for ever, nor be thrown away for one bad moment of ours.
+            name = digest(arrival.envelope)
+            crashes = self._crashes[name] = self._crashes.get(name, 0) + 1
+            if len(self._crashes) > _POISON_REMEMBERED:
+                self._crashes.popitem(last=False)
+            self._log.failure("packet {name} crashed the judge, time {crashes}", name=name, crashes=crashes)
+            if crashes < _POISON_ATTEMPTS:
+                raise NotYetError("crashed", type(error).__name__) from error
+            raise RejectedError("poison", f"crashed {crashes} times: {type(error).__name__}") from error
+
+    def _receipt(
+        self, arrival: Arrival, packet: StoredPacket, outcome: Literal["stored", "duplicate", "conflict"]
+    ) -> Receipt:
+        self._count(outcome)
+        name = digest(arrival.envelope)
+        if outcome == "conflict":
+            self._log.error("conflict: {id} is stored with another content", id=packet.id)
+            return Receipt(name, packet.id, "rejected", "conflict")
+        return Receipt(name, packet.id, outcome)
+
+    def _refusal(self, arrival: Arrival, status: Literal["rejected", "retry"], code: str) -> Receipt:
+        self._count(status)
+        self._count(f"{status}.{code}")
+        return Receipt(digest(arrival.envelope), None, status, code, RETRY_AFTER_S if status == "retry" else None)
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _letter(arrival: Arrival, error: RejectedError) -> DeadLetter:
+    return DeadLetter(
+        digest(arrival.envelope), arrival.topic, error.code, str(error), arrival.envelope, arrival.received_ms
+    )

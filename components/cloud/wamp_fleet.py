@@ -1,0 +1,133 @@
+"""What the cloud answers to operators: devices, latest, minutes, bundle. Rim; reads only.
+
+Answers are pages small enough for one WAMP message; `odograph.console` puts them together.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import RegisterOptions
+
+from components.cloud.ports import ArchiveReader, StoredPacket
+from components.cloud.sqlite_registry import Registry
+from components.lane import Lane
+from components.wire import strict_json, topics
+from components.wire.errors import UnavailableError
+from components.wire.packet import iso_ms
+
+_PAGE_BYTES: Final = 150_000
+_INVALID: Final = "odograph.error.invalid_argument"
+
+
+def stored_form(stored: StoredPacket) -> dict[str, object]:
+    """Return a stored packet as operators get it: who, and the packet with its columns as they travelled."""
+    return {
+        "id": stored.id,
+        "device": stored.device,
+        "account": stored.account,
+        "vehicle": stored.vehicle,
+        "driver": stored.driver,
+        "received": iso_ms(stored.received_ms),
+        "packet": stored.packet,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The procedures; `archive` and `registry` are open for reading, used in `lane`."""
+
+    archive: ArchiveReader
+    registry: Registry
+    lane: Lane
+    bundle: str
+
+    async def attend(self, session: ApplicationSession) -> None:
+        """Register with one session; several persisters take turns."""
+        options = RegisterOptions(invoke="roundrobin")
+        procedures: Mapping[str, Callable[..., Awaitable[object]]] = {
+            "devices": self.devices,
+            "latest": self.latest,
+            "minutes": self.minutes,
+            "bundle": self.public_bundle,
+        }
+        for name, procedure in procedures.items():
+            await session.register(procedure, topics.fleet_procedure(name), options=options)
+
+    async def devices(self) -> list[dict[str, object]]:
+        """List the registered devices, by id, each with the start of its latest packet."""
+        found: list[dict[str, object]] = await self._read(self._devices)
+        return found
+
+    async def latest(self, device: str) -> dict[str, object] | None:
+        """Return a device's latest packet (see `stored_form`), or None."""
+        stored = await self._read(self.archive.latest, _device(device))
+        return None if stored is None else stored_form(stored)
+
+    async def minutes(
+        self, device: str, since_ms: int | None = None, until_ms: int | None = None, after: str = ""
+    ) -> dict[str, object]:
+        """Return a page of a device's packets by start, then session.
+
+        Args:
+            since_ms, until_ms: `since_ms <= start < until_ms`, ms UTC; None: no bound.
+            after: The id of the last packet of the page before, whose start is `since_ms`; "" for the first page.
+
+        Returns:
+            `minutes`: packets (see `stored_form`); `more`: whether there is another page.
+        """
+        if any(type(bound) not in {int, type(None)} for bound in (since_ms, until_ms)) or type(after) is not str:
+            raise ApplicationError(_INVALID, "since_ms and until_ms are whole numbers or null, after is a packet id")
+        page: dict[str, object] = await self._read(self._page, _device(device), since_ms, until_ms, after)
+        return page
+
+    async def public_bundle(self) -> str:
+        """Return the server's public bundle, as in server.pub.json."""
+        return self.bundle
+
+    async def _read(self, call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever `call` returns
+        try:
+            return await self.lane.run(call, *args)
+        except UnavailableError as error:
+            raise ApplicationError("odograph.error.unavailable", str(error)) from error
+
+    def _devices(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = []
+        for device in self.registry.devices():
+            latest = self.archive.latest(device.id)
+            found.append(
+                {
+                    "id": device.id,
+                    "state": device.state,
+                    "account": device.account,
+                    "vehicle": device.vehicle,
+                    "driver": device.driver,
+                    "latest": None if latest is None else iso_ms(latest.start_ms),
+                }
+            )
+        return found
+
+    def _page(self, device: str, since_ms: int | None, until_ms: int | None, after: str) -> dict[str, object]:
+        session = after.split("/")[1] if after.count("/") == 2 else ""
+        following = (
+            one
+            for one in self.archive.minutes(device, since_ms, until_ms)
+            if one.start_ms != since_ms or one.session > session
+        )
+        page: list[dict[str, object]] = []
+        size = 0
+        for stored in following:
+            form = stored_form(stored)
+            size += len(strict_json.dumps(form))
+            if page and size > _PAGE_BYTES:
+                return {"minutes": page, "more": True}
+            page.append(form)
+        return {"minutes": page, "more": False}
+
+
+def _device(device: object) -> str:
+    if type(device) is not str:
+        raise ApplicationError(_INVALID, "device: must be a device id")
+    return device

@@ -1,0 +1,177 @@
+"""Packets in from the router, receipts out to the devices, stored packets on to the feed. Rim.
+
+What waits is bounded; whatever waits is stored as one batch. The feed runs beside and never delays a receipt; what it
+could not feed, a sweep finds in the archive.
+"""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.types import EventDetails, SubscribeOptions
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from components.cloud.events import events
+from components.cloud.judge import Arrival
+from components.cloud.persister import Persister, Result
+from components.cloud.ports import Feed, StoredPacket
+from components.lane import Lane
+from components.wire import receipt, topics
+from components.wire.errors import UnavailableError
+from components.wire.receipt import Receipt
+
+MAX_WAITING: Final = 1024
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+_MAX_BATCH: Final = 256
+_FEED_BATCH: Final = 64
+_MAX_FEED_WAITING: Final = 512
+SWEEP_AFTER_MS: Final = 10_000
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Intake:
+    """Serves one session with the router after the other; the queue and the stores outlive them.
+
+    Args:
+        sign: Makes signed receipts' bytes of receipts.
+        lane: Of the archive's driver, width 1.
+        feed_lane: Of the feed's driver, width 1.
+    """
+
+    persister: Persister
+    feed: Feed
+    lane: Lane
+    feed_lane: Lane
+    shards: Sequence[str]
+    sign: Callable[[Sequence[Receipt]], bytes]
+    fed: int = 0
+    _session: ApplicationSession | None = None
+    _queue: deque[Arrival] = field(default_factory=deque)
+    _queued_bytes: int = 0
+    _to_feed: deque[StoredPacket] = field(default_factory=deque)
+    _draining: bool = False
+    _feeding: bool = False
+    _stopping: bool = False
+    _quiet: list[Deferred[None]] = field(default_factory=list)
+    _feed_trouble: str = ""
+    _log = Logger()
+
+    async def attend(self, session: ApplicationSession) -> None:
+        """Subscribe to the shards; returns when packets can come."""
+        self._session = session
+        options = SubscribeOptions(match="prefix", details_arg="details")
+        for shard in self.shards:
+            await session.subscribe(self._on_packet, topics.packet_prefix(shard), options=options)
+
+    async def stop(self) -> None:
+        """Take no more packets; return when those in hand are stored, receipted and tried at the feed."""
+        self._stopping = True
+        if self._draining or self._feeding:
+            quiet = Deferred[None]()
+            self._quiet.append(quiet)
+            await quiet
+
+    def sweep(self) -> None:
+        """Feed what lies in the archive unfed for 10 s, whoever stored it."""
+        if not self._stopping and not self._feeding and not self._to_feed:
+            self._start(self._sweep(), "sweep failed")
+
+    def _on_packet(self, *args: Any, details: EventDetails, **_kwargs: Any) -> None:  # noqa: ANN401 - whatever comes
+        envelope = args[0] if len(args) == 1 and type(args[0]) is bytes else b""
+        arrival = Arrival(str(details.topic), envelope, details.publisher_authid, _now_ms())
+        if self._stopping:
+            return
+        if len(self._queue) >= MAX_WAITING or self._queued_bytes + len(envelope) > MAX_WAITING_BYTES:
+            device = topics.device_of(arrival.topic)
+            if device is not None:
+                self._send(device, [self.persister.refuse(arrival, "queue_full")])
+            return
+        self._queue.append(arrival)
+        self._queued_bytes += len(envelope)
+        if not self._draining:
+            self._draining = True
+            self._start(self._drain(), "batch failed")
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
+                self._queued_bytes -= sum(len(one.envelope) for one in batch)
+                self._answer(await self.lane.run(self.persister.persist, batch))
+        finally:
+            self._draining = False
+            self._settle()
+
+    def _answer(self, result: Result) -> None:
+        if result.unavailable:
+            self._log.error("archive: {trouble}", trouble=result.unavailable)
+        by_device: dict[str, list[Receipt]] = defaultdict(list)
+        for device, one in result.receipts:
+            by_device[device].append(one)
+        for device, receipts in by_device.items():
+            self._send(device, receipts)
+        # What does not fit is in the archive as pending; the sweep takes it.
+        self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
+        if self._to_feed and not self._feeding:
+            self._feeding = True
+            self._start(self._feed_waiting(), "feed failed")
+
+    def _send(self, device: str, receipts: Sequence[Receipt]) -> None:
+        session = self._session
+        if session is not None and session.is_attached():
+            for first in range(0, len(receipts), receipt.MAX_RECEIPTS):
+                session.publish(topics.receipt(device), self.sign(receipts[first : first + receipt.MAX_RECEIPTS]))
+
+    async def _feed_waiting(self) -> None:
+        try:
+            while self._to_feed:
+                batch = [self._to_feed.popleft() for _ in range(min(len(self._to_feed), _FEED_BATCH))]
+                if not await self._feed(batch):
+                    self._to_feed.clear()
+        finally:
+            self._feeding = False
+            self._settle()
+
+    async def _sweep(self) -> None:
+        self._feeding = True
+        try:
+            while not self._stopping:
+                found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, _FEED_BATCH)
+                if not found or not await self._feed(found):
+                    break
+        except UnavailableError as error:
+            self._log.error("archive: {error}", error=error)
+        finally:
+            self._feeding = False
+            self._settle()
+
+    async def _feed(self, batch: Sequence[StoredPacket]) -> bool:
+        """Announce packets and mark them; False when feed or archive is away, and they stay pending."""
+        try:
+            await self.feed_lane.run(lambda: self.feed.publish([one for packet in batch for one in events(packet)]))
+            await self.lane.run(self.persister.archive.mark_fed, [packet.id for packet in batch])
+        except UnavailableError as error:
+            if str(error) != self._feed_trouble:
+                self._log.warn("feed: {error}; packets stay pending", error=error)
+            self._feed_trouble = str(error)
+            return False
+        self._feed_trouble = ""
+        self.fed += len(batch)
+        return True
+
+    def _start(self, work: Any, words: str) -> None:  # noqa: ANN401 - a coroutine
+        ensureDeferred(work).addErrback(lambda failure: self._log.failure(words, failure))
+
+    def _settle(self) -> None:
+        if not self._draining and not self._feeding:
+            waiting, self._quiet = self._quiet, []
+            for quiet in waiting:
+                quiet.callback(None)

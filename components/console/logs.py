@@ -1,0 +1,24 @@
+"""What a running process prints: one line an event on standard error. Process wiring."""
+
+import sys
+from typing import Any, TextIO, cast
+
+import txaio
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+
+
+def begin(level: str = "info", to: TextIO = sys.stderr) -> None:
+    """Print this project's events from `level` on, and those of the libraries from `warn` on."""
+    txaio.use_twisted()  # type: ignore[no-untyped-call]
+    predicate: Any = LogLevelFilterPredicate(LogLevel.warn)
+    for name in ("components", "odograph"):
+        predicate.setLogLevelForNamespace(name, LogLevel.levelWithName(level))
+    # The classes say what they implement to zope.interface, which mypy does not read.
+    observer: Any = FilteringLogObserver(cast("Any", textFileLogObserver(to)), [predicate])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -1,0 +1,128 @@
+"""The commands that run until they are told to end: the agent and the persister; and what sets an agent up."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from components.cloud.config import DEVICE_URL, read_server
+from components.console import logs
+from components.keyfile import make_key, write_key_file
+from components.wire import bundle
+from components.wire.errors import ConfigError
+from components.wire.topics import check_id
+
+_EDGE_TOML = """\
+# odograph, one car. Relative paths stand beside this file. Every key with its default: ARCHITECTURE.md.
+
+[device]
+id = "{device}"
+key = "device.key"
+
+[router]
+url = "{router}"
+
+[server]
+bundle = "server.pub.json"
+
+[obd]
+port = "auto"                       # or a device, or socket://HOST:PORT
+baud = 38400
+
+[gps]
+gpsd = "127.0.0.1:2947"             # "" for a car without one
+
+[modem]
+port = "auto"                       # "" for a car without one
+
+[spool]
+dir = "spool"
+keep_days = 15
+"""
+
+
+@click.group(invoke_without_command=True)
+@click.option("--config", type=click.Path(path_type=Path), help="The agent's edge.toml.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
+@click.pass_context
+def edge(context: click.Context, config: Path | None, log_level: str) -> None:
+    """Run the agent of one car; `edge init` sets one up."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise click.UsageError("--config is missing", context)
+    # With the edge's extra installed only: a server needs neither serial line nor python-OBD.
+    from components.edge import config as edge_config  # noqa: PLC0415
+    from components.edge.agent import edge_component  # noqa: PLC0415
+
+    component = edge_component(edge_config.load(config))
+    logs.begin(log_level)
+    _run(lambda _reactor: component)
+
+
+@edge.command("init")
+@click.option("--device", "device_id", required=True, help="The device's id.")
+@click.option("--server", type=click.Path(path_type=Path), required=True, help="The server's server.pub.json.")
+@click.option("--router", default=DEVICE_URL, show_default=True, help="Where the router listens.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
+def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
+    """Make a device's key and edge.toml; print the public key for `odograph device add`."""
+    check_id(device_id, "device")
+    try:
+        text = server.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{server} cannot be read", "copy server.pub.json from the server's home") from error
+    bundle.parse(text)
+    if not router.startswith(("ws://", "wss://")):
+        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    for name in ("edge.toml", "device.key"):
+        if (home / name).exists():
+            raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")
+    home.mkdir(parents=True, exist_ok=True)
+    key = make_key(device_id, "device")
+    write_key_file(home / "device.key", key)
+    (home / "server.pub.json").write_text(text, "utf-8")
+    (home / "edge.toml").write_text(_EDGE_TOML.format(device=device_id, router=router), "utf-8")
+    click.echo(key.public_key)
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), default=Path("var/server.toml"), show_default=True)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
+def persist(config: Path, log_level: str) -> None:
+    """Run a persister: packets in, stored, receipted and fed."""
+    from components.cloud.service import PersistComponent  # noqa: PLC0415 - as in `edge`
+
+    server = read_server(config)
+    logs.begin(log_level)
+    _run(lambda reactor: PersistComponent(reactor, server))
+
+
+def commands() -> list[Any]:
+    """Return this module's commands for the `odograph` group."""
+    return [edge, persist]
+
+
+def _run(make: Callable[[Any], Any]) -> None:
+    """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0."""
+
+    def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
+        component = make(reactor)
+
+        def end(*_: object) -> None:
+            reactor.callFromThread(component.finish)
+
+        def listen() -> None:
+            # Twisted's own handlers would stop the reactor, and end the process by the signal.
+            signal.signal(signal.SIGTERM, end)
+            signal.signal(signal.SIGINT, end)
+
+        reactor.callWhenRunning(listen)
+        ended: Deferred[None] = component.start(reactor)
+        return ended
+
+    react(main)

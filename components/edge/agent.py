@@ -1,0 +1,309 @@
+"""The agent of one car, wired: sources, recorder, compactor, outbox, link. Wiring, nothing else.
+
+`edge_component` makes of it an Autobahn component for any client runner:
+`autobahn.twisted.component.run([edge_component(config)])`. Recording begins when the component starts, not when the
+router is there.
+"""
+
+import contextlib
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from autobahn.twisted.component import Component
+from autobahn.twisted.wamp import ApplicationSession
+from Crypto.PublicKey import ECC, RSA
+from Crypto.Signature import eddsa
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from components import keyfile
+from components.edge import sqlite_file
+from components.edge.at_modem import read_sim
+from components.edge.compactor import Compactor, Sealer
+from components.edge.config import EdgeConfig
+from components.edge.device import Device
+from components.edge.gear import Gearbox
+from components.edge.gpsd_gps import GpsdGps
+from components.edge.obd_car import ObdCar
+from components.edge.recorder import Recorder, Sources
+from components.edge.sqlite_outbox import SqliteOutbox
+from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.system_clock import elapsed_ms, elapsed_s, utc
+from components.edge.timeline import Timeline
+from components.edge.uplink import Uplink
+from components.edge.usb_ports import find_modem_port
+from components.edge.wamp_link import WampLink
+from components.lane import Lane
+from components.wire import bundle
+from components.wire.errors import ConfigError
+
+if TYPE_CHECKING:
+    from components.edge.ports import Sim
+
+_DRAIN_S: Final = 30.0
+_SIM_EVERY_S: Final = 60.0
+_SIM_MS: Final = 15_000
+_TIDY_EVERY_S: Final = 600.0
+_FORGET_AT_ONCE: Final = 500
+_LONGEST_SPREAD_S: Final = 30.0
+_DAY_MS: Final = 86_400_000
+
+
+class Agent:
+    """Everything of one car but the connection to the router."""
+
+    def __init__(self, reactor: Any, config: EdgeConfig) -> None:  # noqa: ANN401 - a reactor is many interfaces
+        key = keyfile.read_key_file(config.device.key)
+        server = bundle.parse(_text(config))
+        self._lock = sqlite_file.lock(config.spool.dir)
+        self._reactor, self._config = reactor, config
+        self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane = (
+            Lane(reactor, name) for name in ("car", "readings", "outbox", "modem")
+        )
+        self._writer = ReadingsWriter(config.spool.dir / "readings.db")
+        self._outbox = SqliteOutbox(config.spool.dir / "outbox.db")
+        self._reader = ReadingsReader(config.spool.dir / "readings.db")
+        self._started_ms = elapsed_ms()
+        # The stub wants text; pycryptodome wants bytes.
+        seed: Any = bytes.fromhex(key.private_key)
+        device_key = ECC.construct(curve="Ed25519", seed=seed)
+        sealer = Sealer(
+            RSA.import_key(server.rsa_public_key),
+            server.kid,
+            device_key,
+            bundle.key_id(device_key.public_key().export_key(format="raw")),
+            secrets.token_bytes,
+        )
+        self._compactor = Compactor(config.device.id, self._reader, self._outbox, sealer)
+        spread_s = min(config.packet.period_s / 2, _LONGEST_SPREAD_S)
+        self.link = WampLink(
+            reactor,
+            config.device.id,
+            Uplink(spread_s, random.random),
+            self._outbox,
+            self._outbox_lane,
+            eddsa.import_public_key(bytes.fromhex(server.receipt_public_key)),
+            self._ran_ms,
+        )
+        self._modem_port = find_modem_port() if config.modem.port == "auto" else config.modem.port or None
+        self._gps = GpsdGps(reactor, config.gps.gpsd, elapsed_ms) if config.gps.gpsd else None
+        self._recorder = self._make_recorder()
+        self.device = Device(
+            config.device.id,
+            version("odograph"),
+            self._recorder,
+            self.link,
+            self._outbox,
+            self._outbox_lane,
+            elapsed_ms,
+            self._started_ms,
+        )
+        self._recording: Deferred[None] | None = None
+        self._compacting = False
+        self._loops = [LoopingCall(self._tidy), LoopingCall(self._ask_sim)]
+        self._log = Logger()
+
+    def start(self) -> None:
+        """Begin to record, and to take up what an earlier run left behind."""
+        for lane in (self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane):
+            lane.start()
+        if self._gps is not None:
+            self._gps.start()
+        self._detach(self._take_up, "outbox not taken up")
+        self._recording = ensureDeferred(self._recorder.run())
+        self._recording.addErrback(self._recording_failed)
+        for loop, every_s in zip(self._loops, (_TIDY_EVERY_S, _SIM_EVERY_S), strict=True):
+            loop.clock = self._reactor
+            loop.start(every_s)
+
+    async def finish(self) -> None:
+        """Close the packet in hand, deliver for at most 30 s, let go of everything."""
+        self._recorder.stop()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        if self._recording is not None:
+            await self._recording
+        await self._compact(closing=True)
+        await self.link.drained(_DRAIN_S)
+        if self._gps is not None:
+            await self._gps.stop()
+        self._recorder.sources.car.close()
+        for lane in (self._car_lane, self._modem_lane, self._outbox_lane, self._file_lane):
+            await lane.close()
+        for file in (self._reader, self._writer, self._outbox):
+            file.close()
+
+    def _make_recorder(self) -> Recorder:
+        config, vehicle = self._config, self._config.vehicle
+        source: str
+        source, utc_ms = utc()
+        last = self._writer.last("reading")
+        if source == "none" and last is not None:
+            source, utc_ms = "saved", max(utc_ms, last.at_ms)
+        gearbox = None
+        if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
+            gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
+        car = ObdCar(
+            config.obd.port,
+            config.obd.baud,
+            config.obd.protocol,
+            clock=elapsed_ms,
+            not_ports=[self._modem_port] if self._modem_port else [],
+            period_ms=config.sampling.interval_ms,
+        )
+        return Recorder(
+            reactor=self._reactor,
+            elapsed_ms=elapsed_ms,
+            sources=Sources(
+                car,
+                self._gps,
+                gearbox,
+                config.sampling.interval_ms,
+                config.packet.period_s,
+                config.packet.content,
+                config.hash,
+            ),
+            car_lane=self._car_lane,
+            file_lane=self._file_lane,
+            journal=self._writer,
+            timeline=Timeline(_new_session(), source, utc_ms - elapsed_ms()),
+            new_session=_new_session,
+            closed=lambda: self._detach(self._compact, "compaction failed"),
+            changed=self._codes_changed,
+        )
+
+    async def _take_up(self) -> None:
+        self.link.kept(await self._outbox_lane.run(self._outbox.waiting), fresh=False)
+        await self._compact()
+
+    async def _compact(self, *, closing: bool = False) -> None:
+        before = await self._outbox_lane.run(self._outbox.next_seq)
+        await self._outbox_lane.run(self._compactor.compact, closing=closing)
+        self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
+
+    async def _tidy(self) -> None:
+        before_ms = self._ran_ms() - int(self._config.spool.keep_days * _DAY_MS)
+        await self._outbox_lane.run(self._outbox.forget, before_ms, self._ran_ms(), _FORGET_AT_ONCE)
+        kept = await self._outbox_lane.run(self._outbox.first_row_kept, self._reader.file_id)
+        await self._file_lane.run(self._writer.forget, kept, _FORGET_AT_ONCE * 60)
+
+    async def _ask_sim(self) -> None:
+        sim = self._recorder.sim
+        if self._modem_port is None or (sim.iccid is not None and sim.imei is not None):
+            return
+        found: Sim = await self._modem_lane.run(read_sim, self._modem_port, elapsed_ms() + _SIM_MS, clock=elapsed_ms)
+        self._recorder.sim = found
+
+    def _codes_changed(self, appeared: tuple[Any, ...], cleared: tuple[Any, ...]) -> None:
+        for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):
+            for one in codes:
+                self.link.tell(name, {"code": one.code, "status": one.status, "ecu": one.ecu})
+
+    def _ran_ms(self) -> int:
+        return self._outbox.ran_ms + elapsed_ms() - self._started_ms
+
+    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> None:
+        async def working() -> None:
+            await work()
+
+        ensureDeferred(working()).addErrback(lambda failure: self._log.failure(words, failure))
+
+    def _recording_failed(self, failure: Any) -> None:  # noqa: ANN401 - twisted's Failure
+        self._log.failure("recording ended", failure)
+
+
+class EdgeComponent(Component):
+    """The agent as an Autobahn component; it reconnects for ever and records meanwhile."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        key = keyfile.read_key_file(config.device.key)
+        super().__init__(  # type: ignore[no-untyped-call]
+            main=self._attend,
+            realm=config.router.realm,
+            transports=[
+                {
+                    "type": "websocket",
+                    "url": config.router.url,
+                    "serializers": ["cbor"],
+                    "max_retries": -1,
+                    "initial_retry_delay": 1.0,
+                    "max_retry_delay": 60.0,
+                    "retry_delay_jitter": 0.3,
+                    "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
+                }
+            ],
+            authentication={"cryptosign": {"authid": config.device.id, "privkey": key.private_key}},
+        )
+        self._config = config
+        self._agent: Agent | None = None
+        self._finishing: Deferred[None] | None = None
+        self._left: Deferred[None] | None = None
+
+    def start(self, reactor: Any = None) -> Deferred[None]:  # noqa: ANN401 - as Component's
+        """Start the agent and keep the session; fires when `finish` is through."""
+        return ensureDeferred(self._run(reactor))
+
+    def finish(self) -> Deferred[None]:
+        """End in order: close the packet in hand, deliver for at most 30 s, leave; again, it waits for the same end."""
+        if self._finishing is None:
+            self._finishing = ensureDeferred(self._finish())
+        waiting = Deferred[None]()
+
+        def through(result: object) -> object:
+            waiting.callback(None)
+            return result
+
+        self._finishing.addBoth(through)
+        return waiting
+
+    async def _run(self, reactor: Any) -> None:  # noqa: ANN401
+        # Twisted's timers follow the wall clock, which may jump by years in a car; these follow elapsed time.
+        reactor.seconds = elapsed_s
+        self._agent = Agent(reactor, self._config)
+        self._agent.start()
+        reactor.addSystemEventTrigger("before", "shutdown", self.finish)
+        while self._finishing is None:
+            with contextlib.suppress(Exception):
+                # Component has logged it; a router that says goodbye ends Component's own loop.
+                await super().start(reactor)  # type: ignore[no-untyped-call]
+            if self._finishing is None:
+                await deferLater(reactor, 1 + random.random())  # noqa: S311 - jitter
+        await self.finish()
+
+    async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
+        """Serve a session; never returns, as Component leaves the session when this does."""
+        if self._agent is None:
+            return
+        await self._agent.link.attend(session, self._agent.device)
+        await Deferred[None]()
+
+    async def _finish(self) -> None:
+        if self._agent is not None:
+            await self._agent.finish()
+        with contextlib.suppress(Exception):
+            await super().stop()  # type: ignore[no-untyped-call]
+
+
+def edge_component(config: EdgeConfig) -> EdgeComponent:
+    """Return the agent of the device that `config` describes, for any client runner.
+
+    Raises:
+        OperatorError: A key file or the server bundle is missing or wrong.
+    """
+    return EdgeComponent(config)
+
+
+def _text(config: EdgeConfig) -> str:
+    try:
+        return config.server.bundle.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"server.bundle: {config.server.bundle} cannot be read", str(error)) from error
+
+
+def _new_session() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,170 @@
+"""What the car answers to operators: status, trouble codes, interlocked clearing, live values. Rim.
+
+It answers from memory where it can, and asks the car where it must. Errors have the URIs `odograph.error.*`.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallDetails
+from twisted.logger import Logger
+
+from components.edge.interlock import MUST_BE_ZERO, TOKEN_LIFE_MS, Interlock, refusal
+from components.edge.ports import CarAwayError
+from components.edge.recorder import Recorder
+from components.edge.sqlite_outbox import SqliteOutbox
+from components.edge.wamp_link import WampLink
+from components.lane import Lane
+from components.wire.packet import TroubleCode, iso_ms
+from components.wire.topics import DEVICE_PROCEDURES
+
+_CAR_AWAY = "odograph.error.car_away"
+_INVALID = "odograph.error.invalid_argument"
+_MEASURE_MS = 3_000
+_CLEAR_MS = 5_000
+
+
+@dataclass(slots=True)
+class Device:
+    """The procedures of one device."""
+
+    id: str
+    version: str
+    recorder: Recorder
+    link: WampLink
+    outbox: SqliteOutbox
+    outbox_lane: Lane
+    elapsed_ms: Callable[[], int]
+    started_ms: int
+    _interlock: Interlock = field(default_factory=Interlock)
+    _clearing: bool = False
+    _log = Logger()
+
+    def procedures(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
+        """Return what is offered, by name."""
+        return {name: getattr(self, name) for name in DEVICE_PROCEDURES if hasattr(self, name)}
+
+    async def status(self, *, details: CallDetails) -> dict[str, object]:
+        """Tell how recording, car and delivery are; times are RFC 3339 UTC."""
+        del details
+        recorder, counts = self.recorder, await self.outbox_lane.run(self.outbox.counts)
+        latest = recorder.latest
+        gps_fix = latest.values.get("gps_fix") if latest else None
+        return {
+            "device": self.id,
+            "version": self.version,
+            "at": iso_ms(recorder.timeline.at(self.elapsed_ms())),
+            "uptime_s": (self.elapsed_ms() - self.started_ms) // 1000,
+            "session": recorder.timeline.session,
+            "clock": recorder.timeline.source,
+            "recorder": {
+                "readings": recorder.recorded,
+                "latest_at": iso_ms(latest.at_ms) if latest else None,
+                "interval_ms": recorder.sources.interval_ms,
+                "config_hash": recorder.sources.config_hash,
+            },
+            "car": {**asdict(recorder.sources.car.state()), "supported": list(recorder.sources.car.state().supported)},
+            "gps": {"fix": gps_fix, "why": latest.why.get("gps_fix") if latest else "no_fix"},
+            "sim": asdict(recorder.sim),
+            "outbox": asdict(counts),
+            "uplink": dict(self.link.counts),
+        }
+
+    async def dtcs(self, refresh: bool = False, *, details: CallDetails) -> dict[str, object]:
+        """Tell the trouble codes: as last asked, or (`refresh`) asked now."""
+        del details
+        if type(refresh) is not bool:
+            raise ApplicationError(_INVALID, "refresh: must be true or false")
+        if refresh:
+            await self._read_codes()
+        book = self.recorder.book
+        return {
+            "device": self.id,
+            "at": None if book.read_at_ms is None else iso_ms(book.read_at_ms),
+            "dtcs": [_code(one) for one in book.codes],
+        }
+
+    async def query(self, *, details: CallDetails) -> dict[str, object]:
+        """Tell the latest reading."""
+        del details
+        latest = self.recorder.latest
+        if latest is None:
+            raise ApplicationError("odograph.error.no_reading", "nothing has been recorded yet")
+        return {**latest.as_row(), "at": iso_ms(latest.at_ms)}
+
+    async def prepare_clear(self, *, details: CallDetails) -> dict[str, object]:
+        """Give the caller a token for one `clear_dtcs` within 60 s."""
+        token = secrets.token_hex(16)
+        self._interlock.prepare(_caller(details), token, self.elapsed_ms())
+        await self._audit("prepare_clear", details, {})
+        return {"token": token, "expires_s": TOKEN_LIFE_MS // 1000}
+
+    async def clear_dtcs(self, token: str = "", *, details: CallDetails) -> dict[str, object]:
+        """Clear the car's codes, if token and car allow it: engine off and standing, measured now.
+
+        Codes and freeze frame are recorded before; the command is sent once and never again.
+
+        Returns:
+            `outcome` cleared, refused (with `reason`) or unknown.
+        """
+        why = self._interlock.redeem(_caller(details), token if isinstance(token, str) else "", self.elapsed_ms())
+        if why is None and self._clearing:
+            why = "clearing_already"
+        if why is not None:
+            return await self._refuse(why, details)
+        self._clearing = True
+        try:
+            return await self._clear(details)
+        finally:
+            self._clearing = False
+
+    async def _clear(self, details: CallDetails) -> dict[str, object]:
+        recorder = self.recorder
+        car, lane = recorder.sources.car, recorder.car_lane
+        try:
+            await recorder.read_codes()
+        except CarAwayError:
+            return await self._refuse("codes_unreadable", details)
+        measured = await lane.run(car.measure_now, MUST_BE_ZERO, self.elapsed_ms() + _MEASURE_MS)
+        why = refusal(measured.values)
+        if why is not None:
+            return await self._refuse(why, details)
+        await self._audit("clear_sent", details, {})
+        outcome = await lane.run(car.clear_dtcs, self.elapsed_ms() + _CLEAR_MS)
+        await self._audit("clear_outcome", details, {"outcome": outcome})
+        if outcome == "refused":
+            return {"outcome": outcome, "reason": "car_refused"}
+        try:
+            await recorder.read_codes()
+        except CarAwayError as error:
+            self._log.info("codes were not read after clearing: {error}", error=error)
+        return {"outcome": outcome}
+
+    async def _refuse(self, reason: str, details: CallDetails) -> dict[str, object]:
+        await self._audit("clear_refused", details, {"reason": reason})
+        return {"outcome": "refused", "reason": reason}
+
+    async def _read_codes(self) -> None:
+        try:
+            await self.recorder.read_codes()
+        except CarAwayError as error:
+            raise ApplicationError(_CAR_AWAY, str(error)) from error
+
+    async def _audit(self, step: str, details: CallDetails, what: Mapping[str, object]) -> None:
+        await self.recorder.note({"step": step, "by": _caller(details), "role": details.caller_authrole, **what})
+
+
+def _caller(details: CallDetails) -> str:
+    return str(details.caller_authid)
+
+
+def _code(one: TroubleCode) -> dict[str, object]:
+    return {
+        "code": one.code,
+        "status": one.status,
+        "ecu": one.ecu,
+        "first_seen": iso_ms(one.first_seen_ms),
+        "last_seen": iso_ms(one.last_seen_ms),
+    }

@@ -1,0 +1,169 @@
+"""The session with the router: packets out, receipts in, procedures offered. Rim.
+
+It obeys `uplink` and decides nothing itself. A session is taken as it comes and done with when it goes; the packets'
+state is in the outbox, not here.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from autobahn.exception import PayloadExceededError
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
+from autobahn.wamp.types import PublishOptions, RegisterOptions
+from Crypto.PublicKey import ECC
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from components.edge.sqlite_outbox import SqliteOutbox, Waiting
+from components.edge.uplink import Uplink
+from components.lane import Lane
+from components.timers import Timer, Timers
+from components.wire import receipt, topics
+from components.wire.errors import RejectedError
+
+_RETRY_AFTER_S = 5
+_AWAY = (TransportLost, ApplicationError, SerializationError, PayloadExceededError)
+
+
+class Procedures(Protocol):
+    """What operators may ask of a device; by the name in topics.DEVICE_PROCEDURES."""
+
+    def procedures(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
+        """Return the procedures by name."""
+
+
+@dataclass(slots=True)
+class WampLink:
+    """Moves the packets of one outbox to the router, and the server's receipts back into the outbox.
+
+    Args:
+        reactor: Its `seconds` is elapsed time.
+        server_key: Ed25519 public key that receipts are signed with.
+        ran_ms: Time that agents have run, for retention.
+        refused: Called once for each packet that the server rejected, with id (or None) and code.
+    """
+
+    reactor: Timers
+    device: str
+    uplink: Uplink
+    outbox: SqliteOutbox
+    outbox_lane: Lane
+    server_key: ECC.EccKey
+    ran_ms: Callable[[], int]
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*receipt.STATUSES, "published", "bad"), 0))
+    server_kid_announced: str = ""
+    _session: ApplicationSession | None = None
+    _seqs: dict[str, int] = field(default_factory=dict)
+    _alarm: Timer | None = None
+    _settled: list[Deferred[None]] = field(default_factory=list)
+    _log = Logger()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session with the router is there now."""
+        return self._session is not None
+
+    async def attend(self, session: ApplicationSession, device: Procedures) -> None:
+        """Serve one session; returns when everything is registered and the first packets are on their way."""
+        session.on("leave", self._on_leave)
+        session.on("disconnect", self._on_leave)
+        await session.subscribe(self._on_receipts, topics.receipt(self.device))
+        # A half-open session of ours may still hold the procedures.
+        options = RegisterOptions(force_reregister=True, details_arg="details")
+        for name, procedure in device.procedures().items():
+            await session.register(procedure, topics.device_procedure(self.device, name), options=options)
+        self._session = session
+        self.tell("online", {})
+        self._publish(self.uplink.joined(self.reactor.seconds()))
+
+    def kept(self, packets: Iterable[Waiting], *, fresh: bool) -> None:
+        """Take packets that are in the outbox: `fresh` ones just made, others found there at the start."""
+        added = {one.sha256: one.seq for one in packets}
+        self._seqs |= added
+        self._publish(self.uplink.kept(added.values(), self.reactor.seconds(), fresh=fresh))
+
+    def tell(self, name: str, what: Mapping[str, object]) -> None:
+        """Tell operators that something happened; nobody hears it while there is no session."""
+        if self._session is not None and self._session.is_attached():
+            self._session.publish(topics.event(self.device), {"event": name, "device": self.device, **what})
+
+    async def drained(self, timeout_s: float) -> None:
+        """Hurry, and return when every packet has its receipt, or after `timeout_s`."""
+        self._publish(self.uplink.closing(self.reactor.seconds()))
+        if not self.uplink.idle:
+            done = Deferred[None]()
+            self._settled.append(done)
+            done.addTimeout(timeout_s, self.reactor, onTimeoutCancel=lambda *_: None)  # type: ignore[arg-type]
+            await done
+
+    def _on_leave(self, session: ApplicationSession, _details: object = None, **_kwargs: object) -> None:
+        if session is self._session:
+            self._session = None
+            self.uplink.left()
+            self._arm()
+
+    def _publish(self, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            ensureDeferred(self._send(seq)).addErrback(lambda f: self._log.failure("publish failed", f))
+        self._arm()
+
+    async def _send(self, seq: int) -> None:
+        envelope = await self.outbox_lane.run(self.outbox.envelope, seq)
+        session = self._session
+        try:
+            if envelope is None:
+                self._publish(self.uplink.settled([seq], self.reactor.seconds()))
+            elif session is not None and session.is_attached():
+                self.counts["published"] += 1
+                options = PublishOptions(acknowledge=True)
+                await session.publish(topics.packet(self.device), envelope, options=options)
+        except _AWAY as error:
+            self._log.warn("packet {seq} was not taken by the router: {error}", seq=seq, error=error)
+            self._publish(self.uplink.failed(seq, self.reactor.seconds()))
+
+    def _on_receipts(self, *args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - whatever the topic brings
+        try:
+            if len(args) != 1 or type(args[0]) is not bytes:
+                raise RejectedError("grammar", "receipts are one byte string")  # noqa: TRY301 - one way out
+            receipts, newest_kid = receipt.verify(args[0], self.server_key)
+        except RejectedError as error:
+            self.counts["bad"] += 1
+            self._log.warn("receipts that do not count: {error}", error=error)
+            return
+        self.server_kid_announced = newest_kid
+        ensureDeferred(self._settle(receipts)).addErrback(lambda f: self._log.failure("receipts not kept", f))
+
+    async def _settle(self, receipts: Iterable[receipt.Receipt]) -> None:
+        marks: list[tuple[str, Literal["receipted", "rejected"], str | None]] = []
+        now = self.reactor.seconds()
+        for one in receipts:
+            self.counts[one.status] += 1
+            if one.status == "retry":
+                if (seq := self._seqs.get(one.envelope_sha256)) is not None:
+                    after_s = _RETRY_AFTER_S if one.retry_after_s is None else one.retry_after_s
+                    self._publish(self.uplink.retry(seq, after_s, now))
+                continue
+            if one.status == "rejected":
+                self._log.error("packet {id} was rejected: {code}", id=one.packet_id, code=one.code)
+            marks.append((one.envelope_sha256, "rejected" if one.status == "rejected" else "receipted", one.code))
+        seqs = await self.outbox_lane.run(self.outbox.settle, marks, self.ran_ms())
+        for sha256, _, _ in marks:
+            self._seqs.pop(sha256, None)
+        self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
+        if self.uplink.idle:
+            waiting, self._settled = self._settled, []
+            for done in waiting:
+                done.callback(None)
+
+    def _arm(self) -> None:
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        self._alarm = None
+        at = self.uplink.wake_at()
+        if at is not None:
+            self._alarm = self.reactor.callLater(max(0.0, at - self.reactor.seconds()), self._woke)
+
+    def _woke(self) -> None:
+        self._publish(self.uplink.woke(self.reactor.seconds()))
