@@ -147,11 +147,7 @@ def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], val
 
 def test_readings_out_of_order_are_rejected() -> None:
     empty = dict.fromkeys(BY_KEY, "no_data")
-<<<<<<< HEAD
     found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))
-=======
-    late, early = Reading(START_MS + 2, {}, empty), Reading(START_MS + 1, {}, empty)
->>>>>>> main
     with pytest.raises(RejectedError, match="not in order"):
         packet.read(packet.parse(packet.pack(minute(found))))
 
