@@ -205,7 +205,7 @@ def parse(plaintext: bytes) -> dict[str, object]:
     try:
         form = strict_json.loads(plaintext, _MAX_DEPTH)
     except (ValueError, RecursionError) as error:
-        raise RejectedError("parse", str(error)[:_MAX_MESSAGE]) from error
+        raise RejectedError("parse", str(error)) from error
     if not isinstance(form, dict):
         raise RejectedError("parse", "a packet is an object")
     return form
