@@ -52,7 +52,7 @@ services: .cache/kafka/.stamp .cache/ferretdb gpsd
 	@command -v java >/dev/null && command -v mvn >/dev/null || { echo 'Apache Kafka needs Java 17 and Maven' >&2; exit 1; }
 	@echo 'Fetching Apache Kafka (43 MB)'
 	@rm -rf .cache/kafka
-	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
+	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
 	@touch $@
 
 # MongoDB's own server is in no package registry. FerretDB speaks its protocol, and is one Go module.
