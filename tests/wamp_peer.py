@@ -66,6 +66,16 @@ class Peer:
         chosen = PublishOptions(acknowledge=True, **options)
         return run(lambda: self.session.publish(topic, *args, options=chosen))
 
+    def publish_until_dropped(self, topic: str, *args: object) -> None:
+        """Publish what ends the connection, and return when it has ended; TimeoutError when it does not."""
+
+        async def publish() -> None:
+            gone = self._gone()
+            self.session.publish(topic, *args)
+            await gone
+
+        run(publish)
+
     def subscribe(self, topic: str, match: str = "exact") -> Any:
         options = SubscribeOptions(match=match, details=True)
         return run(lambda: self.session.subscribe(self._hear, topic, options=options))
@@ -82,10 +92,6 @@ class Peer:
         with self._heard:
             assert self._heard.wait_for(lambda: len(self.events) >= count, timeout_s), self.events
             return list(self.events)
-
-    def drop(self) -> None:
-        """Cut the connection as a dead network would: no goodbye."""
-        run(self._drop)
 
     def _hear(self, *args: object, details: Any = None) -> None:
         with self._heard:
@@ -116,14 +122,14 @@ class Peer:
         await joined
 
     async def _leave(self) -> None:
-        gone: Deferred[None] = Deferred()
-        self.session.on("disconnect", lambda *_, **__: gone.callback(None))
+        gone = self._gone()
         self.session.leave()
         await gone
 
-    async def _drop(self) -> None:
-        transport = self.session._transport
-        getattr(transport, "dropConnection", transport.abort)(*([True] if hasattr(transport, "dropConnection") else []))
+    def _gone(self) -> Deferred[None]:
+        gone: Deferred[None] = Deferred()
+        self.session.on("disconnect", lambda *_, **__: gone.callback(None))
+        return gone
 
 
 def _transport(url: str) -> dict[str, object]:

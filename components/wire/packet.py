@@ -68,6 +68,15 @@ def minute_id(start_ms: int) -> str:
     return f"{datetime.fromtimestamp(start_ms // 1000, UTC):%Y%m%dT%H%M%SZ}"
 
 
+def parse_minute(name: str) -> int:
+    """Return the start, in ms UTC, of the period that `minute_id` named.
+
+    >>> parse_minute("20260517T064000Z")
+    1779000000000
+    """
+    return int(datetime.strptime(name, "%Y%m%dT%H%M%S%z").timestamp()) * 1000
+
+
 @dataclass(frozen=True, slots=True)
 class ClockFix:
     """How far the session before was off: its times + `offset_ms` are this session's timeline."""

@@ -224,3 +224,17 @@ def test_a_node_whose_port_is_taken_says_so_in_one_line(site: Site, tmp_path: Pa
     node = Node(tmp_path / "node", write_node(tmp_path / "node", site.home.path, free_port(), taken))
     with pytest.raises(UnavailableError, match=f"port {taken} is taken"):
         node.launch()
+
+
+def test_the_largest_envelope_passes_and_a_larger_message_ends_its_senders_connection_only(
+    site: Site, keys: dict[str, KeyFile]
+) -> None:
+    largest = bytes(256 * 1024)
+    with site.peer(keys["persister"]) as persister, site.peer(keys["car_two"]) as other:
+        persister.subscribe(topics.packet_prefix(topics.shard("car_one")), "prefix")
+        with site.peer(keys["car_one"]) as car:
+            car.publish(topics.packet("car_one"), largest)
+            assert persister.hear()[0][3] == (largest,)
+            car.publish_until_dropped(topics.packet("car_one"), largest + bytes(16 * 1024))
+        assert other.publish(topics.event("car_two"), "still here").id
+        assert len(persister.events) == 1
