@@ -46,7 +46,7 @@ bench: .venv/.stamp
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 services: .cache/kafka/.stamp .cache/ferretdb gpsd
-	@echo 'Apache Kafka, FerretDB and gpsd are here: make test'
+	@echo 'Apache Kafka and FerretDB are here: make test'
 
 .cache/kafka/.stamp: tests/services/kafka/pom.xml
 	@command -v java >/dev/null && command -v mvn >/dev/null || { echo 'Apache Kafka needs Java 17 and Maven' >&2; exit 1; }
