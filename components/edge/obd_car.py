@@ -169,8 +169,11 @@ class ObdCar:
             The last answer in which the adapter had something to say, and how many signals have a value now.
         """
         refused, answered, first = None, 0, True
-        while signals and self._link.state == "ready" and (first or self._has_time(deadline_ms)):
-            first = False  # a pass with too short a deadline still asks one thing, or it would starve
+        # A pass too short for the slowest request still asks one thing, or it would ask nothing for ever.
+        while signals and self._link.state == "ready" and (self._has_time(deadline_ms) or first):
+            if self._clock() >= deadline_ms:
+                break
+            first = False
             request, signals = tuple(signals[: self._group]), signals[self._group :]
             answer = self._request(request, deadline_ms)
             answered += sum(signal.key in self._values for signal in request)

@@ -13,7 +13,7 @@ What it is not: it knows no signal, tier or value (`obd_car` does). Its states a
                                                       nothing but refusals: meeting; port: closed
     resync    agree_again (ATI)            ready *    waking
 
-    * meeting, when two requests in succession were not answered: the bus may need a slow initialisation.
+    * meeting, when the adapter was searching for the bus, or 5 requests in succession were not answered.
 
 An adapter that may be busy is only ever sent AT commands: the first character of a command stops it and is lost, and
 `0100` without its first digit is another request. Each call moves on as far as its deadline lets it; a command that is
@@ -47,6 +47,9 @@ _OPEN_AGAIN_MS: Final = (1_000, 2_000)
 """So that an adapter that is plugged in again is being read within 5 s."""
 _MEET_AGAIN_MS: Final = 2_000
 _MAX_ANSWER_BYTES: Final = 16_384
+_MAX_UNANSWERED: Final = 5
+"""More than the sizes of a group that are tried."""
+_SEARCHES: Final = (b"SEARCHING", b"BUS INIT")
 
 _AFTER: Final[dict[State, tuple[State, State]]] = {
     "waking": ("meeting", "resetting"),
@@ -148,7 +151,7 @@ class ObdLink:
             return self._nothing("adapter_error")
         at_ms = self._clock()
         if not answer.prompted:
-            self._unanswered += 1
+            self._unanswered += _MAX_UNANSWERED if any(word in self._buffer for word in _SEARCHES) else 1
             self.tell("the adapter did not answer in time")
             self._enter("resync")
             return Reply(answer, heard, at_ms)
@@ -224,7 +227,9 @@ class ObdLink:
             self._failures = self._unanswered = 0
             self._logged.clear()
             self.tell("")
-        self._enter("meeting" if self.state == "resync" and self._unanswered > 1 else _AFTER[self.state][0])
+        self._enter(
+            "meeting" if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED else _AFTER[self.state][0]
+        )
 
     def _fail(self, state: State, why: str, words: str) -> None:
         self.why = why
