@@ -36,6 +36,7 @@ from components.edge.elm_dialogue import (
     Script,
     agree_again,
     meet,
+    parse_voltage,
     set_up,
 )
 from components.edge.obd_parser import Heard, Message
@@ -49,6 +50,9 @@ _MEET_AGAIN_MS: Final = 2_000
 _MAX_ANSWER_BYTES: Final = 16_384
 _MAX_UNANSWERED: Final = 5
 """More than the sizes of a group that are tried."""
+_LOG_AGAIN_MS: Final = 600_000
+_MAX_LOGGED: Final = 16
+_MAX_WORDS: Final = 200
 _SEARCHES: Final = (b"SEARCHING", b"BUS INIT")
 
 _AFTER: Final[dict[State, tuple[State, State]]] = {
@@ -96,6 +100,8 @@ class ObdLink:
         self._failures = 0
         self._unanswered = 0
         self._logged: set[str] = set()
+        self._logged_ms = 0
+        self._good_port: str | None = None
         self.state: State = "closed"
         self.known = Acquaintance()
         self.port: str | None = None
@@ -160,14 +166,23 @@ class ObdLink:
             self._fail("waking", "adapter_error", answer.words)
         return Reply(answer, heard, at_ms)
 
+    def measure_voltage(self, deadline_ms: int) -> None:
+        """Ask for the voltage at the plug, in state `ready`; that does not touch the car's bus."""
+        voltage_v = parse_voltage(self.ask("ATRV", deadline_ms, lambda _: False).answer)
+        self.known.voltage_v = voltage_v if voltage_v is not None else self.known.voltage_v
+
     def lose_car(self, why: str, words: str) -> None:
         """The adapter is well but the car says nothing any more: look for it anew."""
         self._fail("meeting", why, words)
 
     def tell(self, words: str) -> None:
-        """Keep what is wrong (or "") for `state`, and log it once a connection."""
-        self.trouble = words
-        if words and words not in self._logged:
+        """Keep what is wrong (or "") for `state`; log it when it is new, for the log is a card that wears out."""
+        self.trouble = words = words[:_MAX_WORDS]
+        now_ms = self._clock()
+        if now_ms - self._logged_ms > _LOG_AGAIN_MS:
+            self._logged_ms = now_ms
+            self._logged.clear()
+        if words and words not in self._logged and len(self._logged) < _MAX_LOGGED:
             self._logged.add(words)
             self._log.warn("car at {port}: {words}", port=self.port, words=words)
 
@@ -225,7 +240,7 @@ class ObdLink:
         if self.state == "meeting":
             self.meetings += 1
             self._failures = self._unanswered = 0
-            self._logged.clear()
+            self._good_port, self._opened = self.port, 0
             self.tell("")
         self._enter(
             "meeting" if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED else _AFTER[self.state][0]
@@ -251,7 +266,7 @@ class ObdLink:
         self._script = None
 
     def _open(self, deadline_ms: int) -> None:
-        ports = self._ports()
+        ports = sorted(self._ports(), key=lambda port: port != self._good_port)
         if not ports:
             raise LineGoneError("no OBD adapter is plugged in")
         port = ports[self._opened % len(ports)]

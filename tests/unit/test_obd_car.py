@@ -1,8 +1,10 @@
 """ObdCar on an adapter by rote, in a time that only waiting moves: what it asks, believes, gives up, takes up again."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
+from twisted.logger import ILogObserver, globalLogPublisher
 
 from components.edge.obd_car import ObdCar
 from components.edge.ports import CarAwayError, Dtc, Sample
@@ -441,6 +443,35 @@ def test_the_vin_is_whole_or_has_a_reason(said: bytes, vin: str | None, why: str
     subject = drive(_0902=said)
     subject.sample()
     assert (subject.car.state().vin, subject.car.state().vin_why) == (vin, why)
+
+
+def test_the_voltage_is_asked_every_half_minute_and_while_no_car_answers() -> None:
+    subject = drive()
+    subject.sample()
+    subject.elm.answers["ATRV"] = b"14.2V\r\r>"
+    for _ in range(31):
+        subject.sample()
+    assert subject.car.state().voltage_v == 14.2
+    assert subject.elm.said.count("ATRV") == 2
+    subject.elm.pids, subject.elm.answers["0100"] = {}, b"UNABLE TO CONNECT\r\r>"
+    subject.elm.answers["ATRV"] = b"11.9V\r\r>"
+    subject.until(lambda _: subject.car.state().voltage_v == 11.9, 8)
+
+
+def test_an_adapter_that_babbles_something_new_every_second_does_not_fill_the_log() -> None:
+    subject = drive({0x0C: b"\x1a\xf8"})
+    subject.sample()
+    lines: list[object] = []
+    observer = cast("ILogObserver", lines.append)
+    globalLogPublisher.addObserver(observer)
+    try:
+        for second in range(500):
+            subject.elm.answers["010C1"] = subject.elm.answers["010C"] = f"WHAT {second} {'x' * 999}\r\r>".encode()
+            subject.sample()
+            assert len(subject.car.state().trouble) <= 200
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert 0 < len(lines) <= 32
 
 
 def test_close_lets_go_and_the_next_sample_opens_again() -> None:
