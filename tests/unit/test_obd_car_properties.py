@@ -44,6 +44,9 @@ class NoisyElm(FakeElm):
         if mood == 3:
             at = cut % (len(well) + 1)
             return well[:at] + garbage + well[at:]
+        if mood == 4:  # bytes that the serial line lost
+            at = cut % (len(well) + 1)
+            return well[:at] + well[at + len(garbage) % 8 + 1 :]
         return well
 
 
