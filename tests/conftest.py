@@ -57,7 +57,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     if address := _someone_elses("ODOGRAPH_TEST_KAFKA", "kafka://"):
         yield Service(address, None)
         return
-    if not servers.KAFKA_LIBS.exists():
+    if not (servers.KAFKA_LIBS / ".stamp").exists():
         missing("Apache Kafka is not here: make services (or set ODOGRAPH_TEST_KAFKA)")
     server = servers.kafka(tmp_path_factory.mktemp("kafka"))
     server.start()

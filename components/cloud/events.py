@@ -4,7 +4,7 @@ Event ids follow from the packet id, so that feeding again feeds the same ids: `
 `/summary` one a packet, `/d<n>` one a trouble code.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, cast
 
 from components.cloud.ports import FeedEvent, StoredPacket
@@ -20,7 +20,7 @@ TOPICS: Final = (READINGS, SUMMARIES, DTCS)
 
 def events(stored: StoredPacket) -> Iterator[FeedEvent]:
     """Yield all events of a packet: readings in order, then the summary, then the codes."""
-    opened = packets.read(cast("Mapping[str, object]", stored.packet))
+    opened = packets.read(stored.packet)
     who = {
         "device": stored.device,
         "account": stored.account,

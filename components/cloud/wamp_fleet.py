@@ -58,7 +58,8 @@ class Fleet:
 
     async def devices(self) -> list[dict[str, object]]:
         """List the registered devices, by id, each with the start of its latest packet."""
-        return await self._read(self._devices)
+        found: list[dict[str, object]] = await self._read(self._devices)
+        return found
 
     async def latest(self, device: str) -> dict[str, object] | None:
         """Return a device's latest packet (see `stored_form`), or None."""
@@ -79,7 +80,8 @@ class Fleet:
         """
         if any(type(bound) not in {int, type(None)} for bound in (since_ms, until_ms)) or type(after) is not str:
             raise ApplicationError(_INVALID, "since_ms and until_ms are whole numbers or null, after is a packet id")
-        return await self._read(self._page, _device(device), since_ms, until_ms, after)
+        page: dict[str, object] = await self._read(self._page, _device(device), since_ms, until_ms, after)
+        return page
 
     async def public_bundle(self) -> str:
         """Return the server's public bundle, as in server.pub.json."""

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from components.console import admin, processes
+from components.console import admin, demo, feed, operate, processes
 from components.wire.errors import ConfigError, OdographError
 
 
@@ -18,8 +18,9 @@ def odograph() -> None:
     """Car telemetry that loses nothing: the car's minutes, sealed, to your archive and your stream."""
 
 
-for command in (*admin.commands(), *processes.commands()):
-    odograph.add_command(command)
+for module in (demo, admin, processes, operate, feed):
+    for command in module.commands():
+        odograph.add_command(command)
 
 
 def main() -> None:

@@ -1,34 +1,24 @@
 """What a running process prints: one line an event on standard error. Process wiring."""
 
 import sys
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 import txaio
 from twisted.logger import (
     FilteringLogObserver,
-    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
-    formatEventAsClassicLogText,
     globalLogBeginner,
+    textFileLogObserver,
 )
 
 
 def begin(level: str = "info", to: TextIO = sys.stderr) -> None:
     """Print this project's events from `level` on, and those of the libraries from `warn` on."""
-    txaio.use_twisted()
-    predicate = LogLevelFilterPredicate(LogLevel.warn)
-    predicate.setLogLevelForNamespace("components", LogLevel.levelWithName(level))
-    predicate.setLogLevelForNamespace("odograph", LogLevel.levelWithName(level))
-    observer = FilteringLogObserver(_Lines(to), [predicate])
+    txaio.use_twisted()  # type: ignore[no-untyped-call]
+    predicate: Any = LogLevelFilterPredicate(LogLevel.warn)
+    for name in ("components", "odograph"):
+        predicate.setLogLevelForNamespace(name, LogLevel.levelWithName(level))
+    # The classes say what they implement to zope.interface, which mypy does not read.
+    observer: Any = FilteringLogObserver(cast("Any", textFileLogObserver(to)), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-
-
-class _Lines:
-    def __init__(self, to: TextIO) -> None:
-        self._to = to
-
-    def __call__(self, event: LogEvent) -> None:
-        if text := formatEventAsClassicLogText(event):
-            self._to.write(text)
-            self._to.flush()
