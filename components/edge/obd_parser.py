@@ -157,7 +157,9 @@ class Bus:
 def _fills_frames(frames: Sequence[ObdFrame]) -> bool:
     """Return whether each CAN frame has the bytes that it must have, no byte lost or added on the serial line.
 
-    A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8.
+    A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8. ISO
+    15765-4 pads always, but adapters hide padding; so a byte lost in a last frame that has one byte of padding left is
+    the one loss that this cannot see.
     """
     declared = max(frame.data_len or 0 for frame in frames)
     if len(frames) == 1:

@@ -44,9 +44,10 @@ class NoisyElm(FakeElm):
         if mood == 3:
             at = cut % (len(well) + 1)
             return well[:at] + garbage + well[at:]
-        if mood == 4:  # bytes that the serial line lost
+        if mood == 4:
+            # One character that the serial line lost. Of two, nobody can tell whether they were data or padding.
             at = cut % (len(well) + 1)
-            return well[:at] + well[at + len(garbage) % 8 + 1 :]
+            return well[:at] + well[at + 1 :]
         return well
 
 
