@@ -1,5 +1,6 @@
 """Packets: the same packet, the same bytes; any other bytes, one kind of error."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -11,6 +12,8 @@ from components.wire import packet, strict_json
 from components.wire.errors import RejectedError
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY, Value
+from components.wire.summary import STATISTICS
+from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
 from tests.wire_made import REAL, SESSION, START_MS, minute, readings, real_minute
 
 text = st.text(max_size=6)
@@ -87,25 +90,49 @@ def test_the_real_minute_comes_back_to_the_last_digit() -> None:
 
 
 def test_the_id_is_the_natural_key() -> None:
-    assert full().id == f"car_one/{SESSION}/{packet.minute_id(START_MS)}"
+    assert full().id == f"car_one/{SESSION}/{minute_id(START_MS)}"
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema",), "odograph.packet.v2"), (("id",), "car_two/x/y"), (("device",), "Car"), (("period_s",), 7),
-        (("period_s",), True), (("start",), "2026-11-21T10:05:00.000Z"), (("start",), "0999-01-01T00:00:00Z"),
-        (("start",), "2026-13-01T00:00:00Z"), (("dtcs_at",), "2026-11-21T10:05:00Z"), (("dtcs_at",), "\u0662026"),
-        (("clock",), []), (("identity", "vin"), "JTEEP21A75012345O"), (("identity", "vin"), None),
-        (("identity", "iccid"), "1" * 19), (("summary", "rpm"), {"count": 5}), (("summary", "rpm", "count"), 6001),
-        (("summary", "heading"), {"count": 0, "mean": 1.0}), (("summary", "heading"), {"count": 1, "mean": 1e999}),
-        (("summary", "rpm"), dict.fromkeys(packet.STATISTICS, 0)), (("summary", "fuel_pressure"), {"count": 0}),
-        (("freeze_frame", "rpm"), "fast"), (("freeze_frame", "rpm"), 99999), (("freeze_frame", "stranger"), 1),
-        (("gaps",), [None]), (("gaps",), [{}] * 1001), (("dtcs", 0, "code"), "P04200"), (("dtcs", 0, "ecu"), "x"),
-        (("clock_fix", "offset_ms"), 2**53 + 1), (("clock_fix",), None), (("readings",), None),
-        (("readings", "at"), [60_000]), (("readings", "at"), [-1]), (("config_hash",), "0" * 15), (("x\ud800",), 1),
+        (("schema",), "odograph.packet.v2"),
+        (("id",), "car_two/x/y"),
+        (("device",), "Car"),
+        (("period_s",), 7),
+        (("period_s",), True),
+        (("start",), "2026-11-21T10:05:00.000Z"),
+        (("start",), "0999-01-01T00:00:00Z"),
+        (("start",), "2026-13-01T00:00:00Z"),
+        (("dtcs_at",), "2026-11-21T10:05:00Z"),
+        (("dtcs_at",), "\u0662026"),
+        (("clock",), []),
+        (("identity", "vin"), "JTEEP21A75012345O"),
+        (("identity", "vin"), None),
+        (("identity", "iccid"), "1" * 19),
+        (("summary", "rpm"), {"count": 5}),
+        (("summary", "rpm", "count"), 6001),
+        (("summary", "heading"), {"count": 0, "mean": 1.0}),
+        (("summary", "heading"), {"count": 1, "mean": 1e999}),
+        (("summary", "rpm"), dict.fromkeys(STATISTICS, 0)),
+        (("summary", "fuel_pressure"), {"count": 0}),
+        (("freeze_frame", "rpm"), "fast"),
+        (("freeze_frame", "rpm"), 99999),
+        (("freeze_frame", "stranger"), 1),
+        (("gaps",), [None]),
+        (("gaps",), [{}] * 1001),
+        (("dtcs", 0, "code"), "P04200"),
+        (("dtcs", 0, "ecu"), "x"),
+        (("clock_fix", "offset_ms"), 2**53 + 1),
+        (("clock_fix",), None),
+        (("readings",), None),
+        (("readings", "at"), [60_000]),
+        (("readings", "at"), [-1]),
+        (("config_hash",), "0" * 15),
+        (("x\ud800",), 1),
+        (("schema",), "x" * 9000),
     ],
-)  # fmt: skip
+)
 def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], value: object) -> None:
     found: Any = form()
     inner = found
@@ -121,9 +148,9 @@ def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], val
 
 def test_readings_out_of_order_are_rejected() -> None:
     empty = dict.fromkeys(BY_KEY, "no_data")
-    late, early = Reading(START_MS + 2, {}, empty), Reading(START_MS + 1, {}, empty)
+    found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))
     with pytest.raises(RejectedError, match="not in order"):
-        packet.read(packet.parse(packet.pack(minute((late, early)))))
+        packet.read(packet.parse(packet.pack(minute(found))))
 
 
 def test_two_readings_at_one_moment_are_kept() -> None:
@@ -147,13 +174,11 @@ def test_any_json_for_a_packet_is_rejected(value: Any) -> None:  # noqa: ANN401 
 @given(st.sampled_from(sorted(form())), json_values)
 @settings(deadline=None)
 def test_any_json_in_any_part_is_read_or_rejected(key: str, value: object) -> None:
-    try:
+    with contextlib.suppress(RejectedError):
         packet.read(form() | {key: value})
-    except RejectedError as error:
-        assert error.code == "schema"
 
 
 @given(st.integers(0, 253_402_300_799_999))
 def test_every_moment_comes_back(at_ms: int) -> None:
-    assert packet.parse_iso(packet.iso_ms(at_ms)) == at_ms
-    assert packet.parse_iso(packet.iso_s(at_ms // 1000 * 1000)) == at_ms // 1000 * 1000
+    assert parse_iso(iso_ms(at_ms)) == at_ms
+    assert parse_iso(iso_s(at_ms // 1000 * 1000)) == at_ms // 1000 * 1000

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from components.wire import strict_json
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**17) + 1, 10**17 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**17) + 1, 10**17 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('"\\[]{}a', max_size=4), inner, max_size=3),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 def depth(value: object) -> int:
@@ -35,11 +38,35 @@ def test_what_is_written_is_read_back_at_its_depth_and_no_shallower(value: objec
 @pytest.mark.parametrize(
     "text",
     [
-        "NaN", "[Infinity]", "-Infinity", "1e400", "[-1e999]", '{"a":1,"a":2}', '{"b":{"a":1,"\\u0061":2}}',
-        "1" * 18, "[-" + "9" * 18 + "]", "9" * 18 + ".5", "9" * 18 + "e1", "1" * 5000, "[" * 7 + "]" * 7, "{}{}", "[1,]",
-        "", '"', '"\\', '["\\"]', "\ufeff{}", "'a'", '{"a":1}x', "[}", "01", '"\n"', '\\"[[[[[[[[', '1"2',
+        "NaN",
+        "[Infinity]",
+        "-Infinity",
+        "1e400",
+        "[-1e999]",
+        '{"a":1,"a":2}',
+        '{"b":{"a":1,"\\u0061":2}}',
+        "1" * 18,
+        "[-" + "9" * 18 + "]",
+        "9" * 18 + ".5",
+        "9" * 18 + "e1",
+        "1" * 5000,
+        "[" * 7 + "]" * 7,
+        "{}{}",
+        "[1,]",
+        "",
+        '"',
+        '"\\',
+        '["\\"]',
+        "\ufeff{}",
+        "'a'",
+        '{"a":1}x',
+        "[}",
+        "01",
+        '"\n"',
+        '\\"[[[[[[[[',
+        '1"2',
     ],
-)  # fmt: skip
+)
 def test_what_is_no_strict_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's own messages
         strict_json.loads(text.encode(), 6)
@@ -64,11 +91,18 @@ def test_digits_and_brackets_inside_strings_do_not_count() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"[" * 1_000_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 200_000, b'"' + b'\\"' * 500_000,
-        b"9" * 1_000_000, b'["' * 500_000, b"\\" * 1_000_000, b'"' * 1_000_000, b"1." + b"9" * 1_000_000 + b"x",
+        b"[" * 1_000_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 200_000,
+        b'"' + b'\\"' * 500_000,
+        b"9" * 1_000_000,
+        b'["' * 500_000,
+        b"\\" * 1_000_000,
+        b'"' * 1_000_000,
+        b"1." + b"9" * 1_000_000 + b"x",
     ],
     ids=range(9),
-)  # fmt: skip
+)
 def test_a_mebibyte_of_malice_is_refused_within_a_second(data: bytes) -> None:
     began = time.process_time()
     with pytest.raises(ValueError):  # noqa: PT011 - json's own messages
