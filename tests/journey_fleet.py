@@ -74,7 +74,6 @@ def counted(fleet: Fleet) -> Tally:
 
 def balanced(fleet: Fleet, at_least: int, timeout_s: float = 45) -> Tally:
     """Wait until at least so many packets are made, and each made is stored once, fed whole and receipted."""
-
     end = time.monotonic() + timeout_s
     while not ((figures := counted(fleet)).balanced and figures.made >= at_least):
         assert time.monotonic() < end, f"not balanced within {timeout_s:.0f} s: {figures}"
