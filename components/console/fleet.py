@@ -177,12 +177,8 @@ class Fleet:
 
         One that was still loading its program ends by the signal itself: it had nothing to close.
         """
-        agents = [car.agent for car in self.cars if car.agent is not None]
-        for agent in agents:
-            if agent.running():
-                agent.popen.terminate()
-        for agent in agents:
-            if agent.wait() not in {0, -signal.SIGTERM}:
+        for agent in self._ended_agents():
+            if agent.popen.returncode not in {0, -signal.SIGTERM}:
                 raise agent.trouble()
 
     def start_process(self, name: str, command: Sequence[str], *, speaks: bool = False) -> Process:
@@ -210,7 +206,18 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The agents first: they deliver what they have in hand, and wait for a persister that is not there.
+        self._ended_agents()
         self._stack.close()
+
+    def _ended_agents(self) -> list[Process]:
+        agents = [car.agent for car in self.cars if car.agent is not None]
+        for agent in agents:
+            if agent.running():
+                agent.popen.terminate()
+        for agent in agents:
+            agent.wait()
+        return agents
 
     def _start_car(self, number: int) -> Car:
         device = f"car_{number:02d}"

@@ -63,7 +63,9 @@ def count(spools: Mapping[str, Path], archive_uri: str, feed_uri: str, base: Pat
     readings = 0
     # Before anything is made there may be no archive yet.
     with closing(open_archive_reader(archive_uri, base)) if ids else nullcontext() as archive:
-        for device, spooled in made.items() if archive else ():
+        for device, spooled in made.items():
+            if archive is None:
+                break
             for found in archive.minutes(device, _first_ms(spooled)):
                 if found.id in ids:
                     opened = packets.read(found.packet)
