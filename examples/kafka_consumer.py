@@ -5,6 +5,7 @@ sums drops the ids that it has seen. Here they live in memory, for as long as th
 survives its own crash writes ids and results in one transaction of its database, and commits offsets after that.
 """
 
+import contextlib
 import json
 import sys
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from collections import OrderedDict
 from kafka import KafkaConsumer
 
 TOPICS = ("car_readings", "car_summaries", "car_dtcs")
-REMEMBERED = 200_000  # ids; an hour of 50 cars. A repetition comes within minutes of the first time.
+REMEMBERED = 200_000  # ids: an hour of 50 cars; a repetition is seldom far from the first
 
 consumer = KafkaConsumer(
     *TOPICS,
@@ -22,12 +23,16 @@ consumer = KafkaConsumer(
     enable_auto_commit=False,
 )
 seen: OrderedDict[str, None] = OrderedDict()
-for record in consumer:
-    headers = {name: value.decode() for name, value in record.headers}
-    event_id = headers["ce_id"]  # <device>/<session>/<minute>/r<n>, /summary or /d<n>
-    if event_id not in seen:
-        seen[event_id] = None
-        if len(seen) > REMEMBERED:
+with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
+    while True:
+        for record in (record for records in consumer.poll(timeout_ms=1_000).values() for record in records):
+            headers = {name: value.decode() for name, value in record.headers}
+            event_id = headers["ce_id"]  # <device>/<session>/<minute>/r<n>, /summary or /d<n>
+            if event_id not in seen:
+                seen[event_id] = None
+                print(
+                    headers["ce_time"], headers["ce_type"], event_id, json.loads(record.value).get("speed"), flush=True
+                )
+        while len(seen) > REMEMBERED:
             seen.popitem(last=False)
-        print(headers["ce_time"], headers["ce_type"], event_id, json.loads(record.value).get("speed"), flush=True)
-    consumer.commit()  # the event is dealt with
+        consumer.commit()  # all of that is dealt with
