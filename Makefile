@@ -46,13 +46,13 @@ bench: .venv/.stamp
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 services: .cache/kafka/.stamp .cache/ferretdb gpsd
-	@echo 'Apache Kafka, FerretDB and gpsd are here: make test'
+	@echo 'Apache Kafka and FerretDB are here: make test'
 
 .cache/kafka/.stamp: tests/services/kafka/pom.xml
 	@command -v java >/dev/null && command -v mvn >/dev/null || { echo 'Apache Kafka needs Java 17 and Maven' >&2; exit 1; }
 	@echo 'Fetching Apache Kafka (43 MB)'
 	@rm -rf .cache/kafka
-	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
+	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
 	@touch $@
 
 # MongoDB's own server is in no package registry. FerretDB speaks its protocol, and is one Go module.

@@ -128,7 +128,7 @@ def reading() -> Json:
     }
     age = {"type": "integer", "minimum": 1, "maximum": LARGEST}
     form = closed({
-        "at": {"type": "integer", "minimum": 0, "maximum": LARGEST, "description": "ms since the Unix epoch, UTC"},
+        "at": text(rf"{_DAY}T{_TIME}\.[0-9]{{3}}Z", "RFC 3339, UTC, ms"),
         **signals,
         "age_ms": {
             "description": "How long before `at` a value was measured, ms; left out where it was just then.",

@@ -11,6 +11,7 @@ from components.wire import packet
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY, OBD_SIGNALS, REASONS, SIGNALS, Linear, Signal, Value, span
 from components.wire.summary import summarise
+from components.wire.times import parse_iso
 
 REAL: Final = Path(__file__).resolve().parents[2] / "shared/data/real_minute.json"
 START_MS: Final = 1_795_255_500_000
@@ -76,7 +77,7 @@ def minute(found: tuple[Reading, ...] | None, **other: object) -> packet.Packet:
 def real_minute() -> packet.Packet:
     """Return the real minute as a packet, each value on the grid of what a car can say."""
     recorded = json.loads(REAL.read_text())
-    start_ms = packet.parse_iso(recorded["minute"])
+    start_ms = parse_iso(recorded["minute"])
     found = tuple(_real(row) for row in recorded["readings"])
     return minute(found, start_ms=start_ms, summary=summarise(found))
 
@@ -94,7 +95,7 @@ def _real(row: dict[str, object]) -> Reading:
     place = cast("dict[str, list[float]]", values["location"])["coordinates"]
     values["location"] = {"type": "Point", "coordinates": [round(side, 7) for side in place]}
     why = {signal.key: "unsupported" for signal in SIGNALS if signal.key not in values}
-    return Reading.checked(packet.parse_iso(row["time"]), values, why, {})
+    return Reading.checked(parse_iso(row["time"]), values, why, {})
 
 
 def same(one: object, other: object) -> bool:

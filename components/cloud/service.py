@@ -84,6 +84,7 @@ class PersistComponent(Component):
     async def _run(self, reactor: Any) -> None:  # noqa: ANN401
         for lane in (self._lane, self._feed_lane, self._read_lane):
             lane.start()
+        self.intake.start()
         self._sweep.clock = reactor
         self._sweep.start(SWEEP_AFTER_MS / 1000)
         while self._finishing is None:

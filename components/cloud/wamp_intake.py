@@ -71,6 +71,17 @@ class Intake:
         for shard in self.shards:
             await session.subscribe(self._on_packet, topics.packet_prefix(shard), options=options)
 
+    def start(self) -> None:
+        """Let the stores make what they need (indexes, topics) before all else; one that is away makes it later."""
+        self._start(self._prepare(), "stores not prepared")
+
+    async def _prepare(self) -> None:
+        for lane, make in ((self.lane, self.persister.archive.insert), (self.feed_lane, self.feed.publish)):
+            try:
+                await lane.run(make, [])
+            except UnavailableError as error:
+                self._log.warn("not there yet: {error}", error=error)
+
     async def stop(self) -> None:
         """Take no more packets; return when those in hand are stored, receipted and tried at the feed."""
         self._stopping = True

@@ -16,7 +16,7 @@ from components.console import show
 from components.console.ask import ask
 from components.wire import packet as packets
 from components.wire.errors import RefusedError, UnavailableError
-from components.wire.packet import iso_ms
+from components.wire.times import parse_iso
 from components.wire.topics import check_id, device_procedure, fleet_procedure
 
 Json = Mapping[str, Any]
@@ -174,7 +174,7 @@ def _paging(device: str, since: int | None, until: int | None) -> Callable[[Appl
             found += page["minutes"]
             more = page["more"]
             if found:
-                after, from_ms = found[-1]["id"], packets.parse_iso(found[-1]["packet"]["start"])
+                after, from_ms = found[-1]["id"], parse_iso(found[-1]["packet"]["start"])
         return found
 
     return pages
@@ -195,7 +195,7 @@ def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
     minute |= {key: form[key] for key in ("session", "start", "period_s", "clock", "identity")}
     if readings:
         opened = packets.read(form)
-        minute["readings"] = [one.as_row() | {"at": iso_ms(one.at_ms)} for one in opened.readings or ()]
+        minute["readings"] = [one.as_row() for one in opened.readings or ()]
     minute |= {key: form[key] for key in ("summary", "dtcs", "dtcs_at", "gaps", "config_hash")}
     return minute | {key: form[key] for key in ("clock_fix", "freeze_frame") if key in form}
 

@@ -11,6 +11,7 @@ from components.cloud.events import event_ids
 from components.cloud.stores import open_archive_reader, open_feed_reader
 from components.edge.spool_view import SpooledPacket, SpoolView
 from components.wire import packet as packets
+from components.wire.times import parse_minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def count(spools: Mapping[str, Path], archive_uri: str, feed_uri: str, base: Pat
 
 
 def _first_ms(spooled: Sequence[SpooledPacket]) -> int | None:
-    starts = [packets.parse_minute(one.id.rsplit("/", 1)[1]) for one in spooled]
+    starts = [parse_minute(one.id.rsplit("/", 1)[1]) for one in spooled]
     return min(starts, default=None)
 
 

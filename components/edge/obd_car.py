@@ -17,7 +17,7 @@ from components.edge.obd_codes import clear, read_codes
 from components.edge.obd_link import ObdLink
 from components.edge.obd_parser import Message, decode, parse_pids
 from components.edge.ports import CarState, DtcReport, Sample
-from components.edge.schedule import Schedule
+from components.edge.schedule import PERIOD_MS, Schedule
 from components.edge.serial_line import Clock, Line, SerialLine
 from components.edge.usb_ports import find_obd_ports
 from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
@@ -78,6 +78,7 @@ class ObdCar:
         self._miscounted: dict[tuple[int, ...], int] = {}
         self._fruitless = 0
         self._slowest_ms = 0.0
+        self._voltage_ms = 0
         self._answered_codes: set[tuple[int, str]] = set()
         self._state = CarState()
 
@@ -150,6 +151,7 @@ class ObdCar:
         self._silent, self._answered_codes = set(), set()
         self._counted, self._miscounted = {}, {}
         self._fruitless, self._slowest_ms = 0, 0.0
+        self._voltage_ms = self._clock()
 
     def _pass(self, deadline_ms: int) -> None:
         """Ask what is due, the most overdue first, as long as there is time."""
@@ -159,8 +161,12 @@ class ObdCar:
         self._fruitless = self._fruitless + 1 if refused and not answered else 0
         if refused and self._fruitless >= _FRUITLESS_PASSES:
             self._link.lose_car(refused.reason, refused.words)
-        else:
-            self._link.tell(refused.words if refused and not answered else "")
+            return
+        self._link.tell(refused.words if refused and not answered else "")
+        now_ms = self._clock()
+        if now_ms - self._voltage_ms >= PERIOD_MS["S"] and self._has_time(deadline_ms):
+            self._voltage_ms = now_ms
+            self._link.measure_voltage(min(deadline_ms, now_ms + COMMAND_MS))
 
     def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer | None, int]:
         """Ask these in as few requests as work, as long as there is time.
@@ -169,8 +175,11 @@ class ObdCar:
             The last answer in which the adapter had something to say, and how many signals have a value now.
         """
         refused, answered, first = None, 0, True
-        while signals and self._link.state == "ready" and (first or self._has_time(deadline_ms)):
-            first = False  # a pass with too short a deadline still asks one thing, or it would starve
+        # A pass too short for the slowest request still asks one thing, or it would ask nothing for ever.
+        while signals and self._link.state == "ready" and (self._has_time(deadline_ms) or first):
+            if self._clock() >= deadline_ms:
+                break
+            first = False
             request, signals = tuple(signals[: self._group]), signals[self._group :]
             answer = self._request(request, deadline_ms)
             answered += sum(signal.key in self._values for signal in request)

@@ -21,7 +21,7 @@ from components.edge.timeline import Timeline
 from components.lane import Lane
 from components.timers import Timers
 from components.wire.packet import Identity, TroubleCode
-from components.wire.reading import Reading
+from components.wire.reading import Reading, check_value
 from components.wire.signals import OBD_SIGNALS, Value
 
 _DTC_EVERY_MS = 60_000
@@ -172,6 +172,10 @@ class Recorder:
         else:
             values["gear"] = gear
             measured["gear"] = min(measured["rpm"], measured["speed"])
+        for key in [key for key, value in values.items() if not _can_be(key, value)]:
+            # What no packet can carry would keep its whole minute from the server.
+            del values[key], measured[key]
+            why[key] = "out_of_range"
         age_ms = {key: now_ms - at_ms for key, at_ms in measured.items() if now_ms > at_ms}
         return Reading.checked(self.timeline.at(now_ms), values, why, age_ms)
 
@@ -225,6 +229,14 @@ class Recorder:
 
     def _period(self, reading: Reading) -> int:
         return minute.period_of(reading.at_ms, self.sources.period_s)
+
+
+def _can_be(key: str, value: Value) -> bool:
+    try:
+        check_value(key, value)
+    except ValueError:
+        return False
+    return True
 
 
 def _identity_body(identity: Identity) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self, cast
 
 from components.wire.signals import BY_KEY, LARGEST, REASONS, Linear, Value, span
+from components.wire.times import iso_ms, parse_iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,17 @@ class Reading:
         values = {key: row[key] for key in BY_KEY if row[key] is not None}
         for key, value in values.items():
             check_value(key, value)
-        at_ms, why, ages = row["at"], row["why"], row["age_ms"]
+        at_ms, why, ages = parse_iso(row["at"]), row["why"], row["age_ms"]
         if not isinstance(why, dict) or not isinstance(ages, dict):
             raise ValueError("why and age_ms are objects")  # noqa: TRY004 - one error for all bad input
-        if not all(type(number) is int and 0 <= number <= LARGEST for number in (at_ms, *ages.values())):
-            raise ValueError("times and ages are whole numbers of ms")
+        if not all(type(number) is int and 0 <= number <= LARGEST for number in ages.values()):
+            raise ValueError("ages are whole numbers of ms")
         return cls.checked(at_ms, values, why, ages)
 
     def as_row(self) -> dict[str, object]:
-        """Return it as people and programs read it: `at` in ms, every signal's value or None, `age_ms`, `why`."""
+        """Return it as people and programs read it: `at` as RFC 3339, every signal's value or None, `age_ms`, `why`."""
         return {
-            "at": self.at_ms,
+            "at": iso_ms(self.at_ms),
             **{key: self.values.get(key) for key in BY_KEY},
             "age_ms": dict(self.age_ms),
             "why": dict(self.why),

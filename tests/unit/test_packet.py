@@ -13,6 +13,7 @@ from components.wire.errors import RejectedError
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY, Value
 from components.wire.summary import STATISTICS
+from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
 from tests.wire_made import REAL, SESSION, START_MS, minute, readings, real_minute
 
 text = st.text(max_size=6)
@@ -89,7 +90,7 @@ def test_the_real_minute_comes_back_to_the_last_digit() -> None:
 
 
 def test_the_id_is_the_natural_key() -> None:
-    assert full().id == f"car_one/{SESSION}/{packet.minute_id(START_MS)}"
+    assert full().id == f"car_one/{SESSION}/{minute_id(START_MS)}"
 
 
 @pytest.mark.parametrize(
@@ -179,5 +180,5 @@ def test_any_json_in_any_part_is_read_or_rejected(key: str, value: object) -> No
 
 @given(st.integers(0, 253_402_300_799_999))
 def test_every_moment_comes_back(at_ms: int) -> None:
-    assert packet.parse_iso(packet.iso_ms(at_ms)) == at_ms
-    assert packet.parse_iso(packet.iso_s(at_ms // 1000 * 1000)) == at_ms // 1000 * 1000
+    assert parse_iso(iso_ms(at_ms)) == at_ms
+    assert parse_iso(iso_s(at_ms // 1000 * 1000)) == at_ms // 1000 * 1000
