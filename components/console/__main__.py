@@ -1,25 +1,52 @@
 """The `odograph` command: the groups of the modules beside this file, and the one place where errors become words.
 
+A module is imported when its command is run: the agent, which lives in a car for years, then carries no tables, no
+registry and nothing else of a server.
+
 Exit codes: 0 done; 2 the command or a file is wrong (usage, ConfigError); 1 it failed for another reason.
 """
 
+import importlib
 import os
 import sys
+from typing import Any, Final
 
 import click
 
-from components.console import admin, processes
 from components.wire.errors import ConfigError, OdographError
 
+_MODULES: Final = {
+    "init": "admin",
+    "device": "admin",
+    "operator": "admin",
+    "edge": "processes",
+    "persist": "processes",
+}
+"""Which module beside this file has a command."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+
+class _Commands(click.Group):
+    """Imports what it needs for the command that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        del ctx
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        del ctx
+        if cmd_name not in _MODULES:
+            return None
+        module: Any = importlib.import_module(f"components.console.{_MODULES[cmd_name]}")
+        commands: list[click.Command] = module.commands()
+        return next(command for command in commands if command.name == cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="odograph")
 def odograph() -> None:
     """Car telemetry that loses nothing: the car's minutes, sealed, to your archive and your stream."""
-
-
-for command in (*admin.commands(), *processes.commands()):
-    odograph.add_command(command)
 
 
 def main() -> None:
