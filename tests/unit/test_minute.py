@@ -36,7 +36,7 @@ def build(
     began_ms: int = T0 - 60_000,
     followed: bool = True,
     identity: Row | None = None,
-    **of: Any,
+    **of: Any,  # noqa: ANN401 - a body is made of anything
 ) -> Packet:
     dtcs = of.pop("dtcs", None)
     session = Row(began_ms, session_row(began_ms, **of)[2])
