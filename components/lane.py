@@ -1,6 +1,7 @@
-"""A lane: a few threads for a driver that blocks, so that the reactor never does. Not a queue of retries. Rim.
+"""A lane: a few threads for a driver that blocks, so that the reactor never does. Rim.
 
-One lane for each thing that must not be used by two threads at once (the serial line, a SQLite writer): width 1.
+Not a place for retries or time-outs: what runs here has its own. One lane for each thing that two threads must not
+use at once (the serial line, a SQLite writer), with width 1.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from components.wire.errors import UnavailableError
@@ -18,10 +18,12 @@ T = TypeVar("T")
 
 
 class Lane:
-    """Runs calls in threads of its own, in the order in which they came, `width` at a time.
+    """Runs calls in threads of its own, begun in the order in which they came, `width` at a time.
+
+    All its methods belong to the reactor's thread.
 
     Args:
-        reactor: Where the answers arrive. Used from its thread, which is the thread that makes this object.
+        reactor: Where the answers arrive.
         name: Of the threads, for people who look at a stack.
         width: How many calls run at once, at least 1.
     """
@@ -31,9 +33,11 @@ class Lane:
         self._name = name
         self._pool = ThreadPool(minthreads=0, maxthreads=width, name=name)
         self._state = "new"
+        self._unanswered = 0
+        self._waiting: list[Deferred[None]] = []
 
     def start(self) -> None:
-        """Begin to run what was and is given. Threads are made when they are needed.
+        """Begin to take calls; threads are made when they are needed.
 
         Raises:
             UnavailableError: It was stopped; make another one.
@@ -47,27 +51,48 @@ class Lane:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function in a thread and return what it returns.
 
-        To cancel the awaiting changes nothing for the call: a thread cannot be interrupted, so what blocks needs a
-        time-out of its own.
+        Cancelling ends the waiting, not the call: a thread cannot be interrupted.
 
         Raises:
-            UnavailableError: The lane is not running; nothing was called.
+            UnavailableError: The lane does not run (not yet, or no more); nothing was called.
             Exception: Whatever the function raises.
         """
         if self._state != "running":
-            raise UnavailableError(f"the lane {self._name} is not running")
-        answer: Deferred[Any] = deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
-        result: T = await answer
-        return result
+            raise UnavailableError(f"the lane {self._name} does not run")
+        answer: Deferred[T] = Deferred()
+        self._unanswered += 1
+
+        def answered(good: bool, result: Any) -> None:  # noqa: ANN401 (a T, or a Failure)
+            self._reactor.callFromThread(self._deliver, answer, good, result)
+
+        self._pool.callInThreadWithCallback(answered, function, *args, **kwargs)
+        return await answer
+
+    def _deliver(self, answer: Deferred[T], good: bool, result: Any) -> None:  # noqa: ANN401 (as above)
+        self._unanswered -= 1
+        if good:
+            answer.callback(result)
+        else:
+            answer.errback(result)
+        if not self._unanswered:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                waiter.callback(None)
 
     async def close(self) -> None:
-        """Refuse new calls from now on, and return when those that were given have run; again does nothing."""
-        if self._state != "running":
-            self._state = "stopped"
-            return
-        self._state = "stopped"
-        # ThreadPool.stop() waits for its threads, whose answers come through the reactor: it needs one more thread.
-        waiter = ThreadPool(minthreads=1, maxthreads=1, name=f"{self._name}-close")
-        waiter.start()
-        await deferToThreadPool(self._reactor, waiter, self._pool.stop)
-        waiter.stop()
+        """Take no more calls, and return when every call that was taken is answered; again does nothing."""
+        was_running, self._state = self._state == "running", "stopped"
+        if self._unanswered:
+            self._waiting.append(waiter := Deferred[None]())
+            await waiter
+        if was_running:
+            self._pool.stop()
+
+    def stop(self) -> None:
+        """Do as close() for one that cannot await, such as the end of the reactor: block until the calls have run.
+
+        Their answers arrive only if the reactor still runs afterwards.
+        """
+        was_running, self._state = self._state == "running", "stopped"
+        if was_running:
+            self._pool.stop()

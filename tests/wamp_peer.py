@@ -63,15 +63,25 @@ class Peer:
             run(self._leave)
 
     def publish(self, topic: str, *args: object, **options: object) -> Any:
-        chosen = PublishOptions(acknowledge=True, **options)  # type: ignore[no-untyped-call]
+        chosen = PublishOptions(acknowledge=True, **options)
         return run(lambda: self.session.publish(topic, *args, options=chosen))
 
+    def publish_until_dropped(self, topic: str, *args: object) -> None:
+        """Publish what ends the connection, and return when it has ended; TimeoutError when it does not."""
+
+        async def publish() -> None:
+            gone = self._gone()
+            self.session.publish(topic, *args)
+            await gone
+
+        run(publish)
+
     def subscribe(self, topic: str, match: str = "exact") -> Any:
-        options = SubscribeOptions(match=match, details=True)  # type: ignore[no-untyped-call]
+        options = SubscribeOptions(match=match, details=True)
         return run(lambda: self.session.subscribe(self._hear, topic, options=options))
 
     def register(self, procedure: str, answer: Callable[..., object], **options: object) -> Any:
-        chosen = RegisterOptions(details=True, **options)  # type: ignore[no-untyped-call]
+        chosen = RegisterOptions(details=True, **options)
         return run(lambda: self.session.register(answer, procedure, options=chosen))
 
     def call(self, procedure: str, *args: object, **kwargs: object) -> Any:
@@ -83,17 +93,13 @@ class Peer:
             assert self._heard.wait_for(lambda: len(self.events) >= count, timeout_s), self.events
             return list(self.events)
 
-    def drop(self) -> None:
-        """Cut the connection as a dead network would: no goodbye."""
-        run(self._drop)
-
     def _hear(self, *args: object, details: Any = None) -> None:
         with self._heard:
             self.events.append((details.topic, details.publisher_authid, details.publisher_authrole, args))
             self._heard.notify_all()
 
     async def _join(self) -> None:
-        component = Component(  # type: ignore[no-untyped-call]
+        component = Component(
             transports=[{"url": self.url, **_transport(self.url), "max_retries": 0}],
             realm=REALM,
             authentication={"cryptosign": {"authid": self.key.authid, "privkey": self.key.private_key}},
@@ -111,19 +117,19 @@ class Peer:
             if not joined.called:
                 joined.errback(RefusedJoinError(f"{details.reason}: {details.message}"))
 
-        ended = component.start(reactor)  # type: ignore[no-untyped-call]
+        ended = component.start(reactor)
         ended.addErrback(lambda failure: None if joined.called else joined.errback(failure))
         await joined
 
     async def _leave(self) -> None:
-        gone: Deferred[None] = Deferred()
-        self.session.on("disconnect", lambda *_, **__: gone.callback(None))
+        gone = self._gone()
         self.session.leave()
         await gone
 
-    async def _drop(self) -> None:
-        transport = self.session._transport
-        getattr(transport, "dropConnection", transport.abort)(*([True] if hasattr(transport, "dropConnection") else []))
+    def _gone(self) -> Deferred[None]:
+        gone: Deferred[None] = Deferred()
+        self.session.on("disconnect", lambda *_, **__: gone.callback(None))
+        return gone
 
 
 def _transport(url: str) -> dict[str, object]:

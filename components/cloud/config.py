@@ -11,6 +11,8 @@ from components.settings import checked
 HOST: Final = "127.0.0.1"
 DEVICE_URL: Final = f"ws://{HOST}:8080/ws"
 PERSISTER_URL: Final = f"rs://{HOST}:8081"
+ARCHIVE_FORMS: Final = "sqlite:PATH or mongodb://HOST/DATABASE"
+FEED_FORMS: Final = "sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]"
 ARCHIVE_URI: Final = "sqlite:archive.db"
 FEED_URI: Final = "sqlite:feed.db"
 
@@ -27,12 +29,14 @@ def _is_url(text: str) -> bool:
     return re.fullmatch(r"(ws|wss|rs|rss)://[^/\s]+(/\S*)?", text) is not None
 
 
-def _is_archive(text: str) -> bool:
+def is_archive_uri(text: str) -> bool:
+    """Whether it has one of the forms ARCHIVE_FORMS."""
     return re.fullmatch(r"sqlite:.+|mongodb(\+srv)?://[^/]+/[^/?]+(\?.*)?", text) is not None
 
 
-def _is_feed(text: str) -> bool:
-    return re.fullmatch(r"sqlite:.+|kafka://[^/,\s]+:\d+(,[^/,\s]+:\d+)*", text) is not None
+def is_feed_uri(text: str) -> bool:
+    """Whether it has one of the forms FEED_FORMS."""
+    return re.fullmatch(r"sqlite:.+|kafka://[^/,\s]+:\d+(,[^/,\s?]+:\d+)*(\?.*)?", text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Archive:
     """`[archive]`: where packets are kept."""
 
     uri: str = checked(
-        "be sqlite:PATH or mongodb://HOST/DATABASE",
-        _is_archive,
+        f"be {ARCHIVE_FORMS}",
+        is_archive_uri,
         ARCHIVE_URI,
     )
 
@@ -70,8 +74,8 @@ class Feed:
     """`[feed]`: where events are announced."""
 
     uri: str = checked(
-        "be sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]",
-        _is_feed,
+        f"be {FEED_FORMS}",
+        is_feed_uri,
         FEED_URI,
     )
 

@@ -10,7 +10,8 @@ from typing import Final, cast
 from components.cloud.ports import FeedEvent, StoredPacket
 from components.wire import packet as packets
 from components.wire import strict_json
-from components.wire.packet import Packet, iso_ms
+from components.wire.packet import Packet
+from components.wire.times import iso_ms, iso_s
 
 READINGS: Final = "car_readings"
 SUMMARIES: Final = "car_summaries"
@@ -30,9 +31,8 @@ def events(stored: StoredPacket) -> Iterator[FeedEvent]:
         "packet": stored.id,
     }
     for n, reading in enumerate(opened.readings or ()):
-        row = reading.as_row() | {"at": iso_ms(reading.at_ms)}
-        yield _event(stored, READINGS, f"r{n}", "odograph.reading.v1", reading.at_ms, who | row)
-    start = {"start": packets.iso_s(opened.start_ms), "period_s": opened.period_s}
+        yield _event(stored, READINGS, f"r{n}", "odograph.reading.v1", reading.at_ms, who | reading.as_row())
+    start = {"start": iso_s(opened.start_ms), "period_s": opened.period_s}
     yield _event(
         stored, SUMMARIES, "summary", "odograph.summary.v1", opened.start_ms, who | start | {"summary": opened.summary}
     )

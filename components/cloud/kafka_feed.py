@@ -85,8 +85,7 @@ class KafkaFeed:
                 self._send(events)
             except BaseException:
                 # It may be in a state that it cannot leave (its sequence numbers, after a broker lost its disk).
-                with suppress(UnavailableError):
-                    self.close()
+                self.close()
                 raise
 
     def _send(self, events: Sequence[FeedEvent]) -> None:
@@ -136,7 +135,7 @@ class KafkaFeed:
         """See Feed."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with _unavailable(self._bootstrap):
+            with suppress(KafkaError):  # Kafka is away: nothing is waiting to be sent, so nothing is lost
                 producer.close(timeout=CLOSE_S)
 
 
@@ -228,7 +227,7 @@ class KafkaFeedReader:
     def close(self) -> None:
         """See FeedReader; a follower's iteration ends."""
         self._closed.set()
-        with self._guard, _unavailable(self._bootstrap):
+        with self._guard, suppress(KafkaError):
             self._consumer.close()
 
 

@@ -22,18 +22,12 @@ OPERATOR_ROLES: Final = ("viewer", "technician", "admin")
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One row: these roles may do this, at these URIs, with this matching policy.
-
-    Attributes:
-        retain: Whether the router may be asked to keep the last event (publish only): it would keep ciphertext for
-            nobody, so only where a late listener wants it.
-    """
+    """One row: these roles may do this, at these URIs, with this matching policy."""
 
     roles: tuple[str, ...]
     action: Action
     uri: str
     match: Literal["exact", "prefix"] = "exact"
-    retain: bool = False
 
 
 _CLEARING: Final = ("prepare_clear", "clear_dtcs")
@@ -41,7 +35,7 @@ _LOOKING: Final = tuple(name for name in DEVICE_PROCEDURES if name not in _CLEAR
 
 TABLE: Final = (
     Right(("device",), "publish", "odograph.packet.{own_shard}.{self}"),
-    Right(("device",), "publish", "odograph.event.{self}", retain=True),
+    Right(("device",), "publish", "odograph.event.{self}"),
     Right(("device",), "subscribe", "odograph.receipt.{self}"),
     *(Right(("device",), "register", f"odograph.device.{{self}}.{name}") for name in DEVICE_PROCEDURES),
     Right(("persister",), "subscribe", "odograph.packet.{shard}.", "prefix"),
@@ -63,18 +57,15 @@ def allowed(role: str, authid: str, uri: str, action: str, options: Mapping[str,
         authid: Likewise.
         uri: Topic or procedure; for a subscription by prefix, the prefix.
         action: One of ACTIONS.
-        options: Of the WAMP message. Read are `match`, `retain`, and `forward_for`, with which a peer could have itself
-            announced under another's name: that is for links between routers, and there are none.
+        options: Of the WAMP message. `match` must be the row's. Refused is whatever has `forward_for`, with which a
+            peer would be announced under another's name (it is for links between routers, and there are none), or
+            `retain`, with which the router would keep what is not for it to keep.
     """
-    if options.get("forward_for"):
+    if options.get("forward_for") or options.get("retain"):
         return False
     match = options.get("match") or "exact"
     return any(
-        right.action == action
-        and role in right.roles
-        and right.match == match
-        and (right.retain or not options.get("retain"))
-        and _is_at(right.uri, authid, uri)
+        right.action == action and role in right.roles and right.match == match and _is_at(right.uri, authid, uri)
         for right in TABLE
     )
 

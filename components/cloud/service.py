@@ -84,6 +84,7 @@ class PersistComponent(Component):
     async def _run(self, reactor: Any) -> None:  # noqa: ANN401
         for lane in (self._lane, self._feed_lane, self._read_lane):
             lane.start()
+        self.intake.start()
         self._sweep.clock = reactor
         self._sweep.start(SWEEP_AFTER_MS / 1000)
         while self._finishing is None:
@@ -95,12 +96,10 @@ class PersistComponent(Component):
         await self._finishing
 
     async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
-        """Serve a session until it is left: Component leaves when this returns."""
+        """Serve a session; never returns, as Component leaves the session when this does."""
         await self._fleet.attend(session)
         await self.intake.attend(session)
-        left = Deferred[None]()
-        session.on("leave", lambda *_: None if left.called else left.callback(None))
-        await left
+        await Deferred[None]()
 
     async def _finish(self) -> None:
         self._sweep.stop()
@@ -109,7 +108,8 @@ class PersistComponent(Component):
             await super().stop()  # type: ignore[no-untyped-call]
         for lane in (self._lane, self._feed_lane, self._read_lane):
             await lane.close()
-        for store in (self._archive, self._reader, self._feed, self._registry, self._fleet_registry):
+        # The reader first: SQLite puts its log away when the writer is the last to go.
+        for store in (self._reader, self._archive, self._feed, self._registry, self._fleet_registry):
             store.close()
 
 

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from components.cloud.config import ARCHIVE_FORMS, FEED_FORMS
 from components.cloud.ports import Archive, ArchiveReader, Feed, FeedReader
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from components.wire.errors import ConfigError, OperatorError
-
-ARCHIVE_FORMS = "sqlite:PATH or mongodb://host:port/database"
-FEED_FORMS = "sqlite:PATH or kafka://host:port[,host:port]"
 
 
 def open_archive(uri: str, base_dir: Path) -> Archive:

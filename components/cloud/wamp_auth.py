@@ -21,10 +21,6 @@ from components.wire.topics import AUTHENTICATE, AUTHORIZE, REALM
 REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
 
 
-def _refusal(error: str, message: str) -> ApplicationError:
-    return ApplicationError(error, message)
-
-
 class Authenticator(ApplicationSession):
     """Lets in who is in the registry, is active there, and holds the key that stands there.
 
@@ -53,23 +49,24 @@ class Authenticator(ApplicationSession):
         extra = details.get("authextra") or {}
         pubkey = str(extra.get("pubkey") or "").lower()
         try:
-            role = self._role(authid, pubkey)
+            known = self._known(authid)
         except OdographError as error:
             self.log.warn("refused {authid!r}: {error}", authid=authid, error=error)  # noqa: G010 - txaio's name
-            raise _refusal("odograph.error.unavailable", "the registry cannot be read") from error
-        if role is None or realm not in {None, REALM} or details.get("authmethod") != "cryptosign":
+            raise ApplicationError("odograph.error.unavailable", "the registry cannot be read") from error
+        role, registered = known or ("", "")
+        if not known or pubkey != registered or realm != REALM or details.get("authmethod") != "cryptosign":
             self.log.warn("refused {authid!r}: nobody active of that id and key", authid=authid)  # noqa: G010
-            raise _refusal(REFUSED, f"nobody active is called {authid!r} and has that key")
-        return {"realm": REALM, "authid": authid, "role": role, "pubkey": pubkey, "extra": {}}
+            raise ApplicationError(REFUSED, f"nobody active is called {authid!r} and has that key")
+        return {"realm": REALM, "authid": authid, "role": role, "pubkey": registered, "extra": {}}
 
-    def _role(self, authid: str, pubkey: str) -> str | None:
-        """Read afresh each time: who was just added gets in, also when the file was replaced."""
+    def _known(self, authid: str) -> tuple[str, str] | None:
+        """Return role and public key of who is active, read afresh, even from a new file; None for nobody."""
         with Registry.open(self._path) as registry:
             device = registry.device(authid)
             if device is not None:
-                return "device" if device.state == "active" and device.pubkey == pubkey else None
+                return ("device", device.pubkey) if device.state == "active" else None
             one = registry.principal(authid)
-            return one.role if one is not None and one.state == "active" and one.pubkey == pubkey else None
+            return (one.role, one.pubkey) if one is not None and one.state == "active" else None
 
 
 class Authorizer(ApplicationSession):

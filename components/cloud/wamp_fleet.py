@@ -16,7 +16,7 @@ from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
 from components.wire import strict_json, topics
 from components.wire.errors import UnavailableError
-from components.wire.packet import iso_ms
+from components.wire.times import iso_ms
 
 _PAGE_BYTES: Final = 150_000
 _INVALID: Final = "odograph.error.invalid_argument"

@@ -71,6 +71,17 @@ class Intake:
         for shard in self.shards:
             await session.subscribe(self._on_packet, topics.packet_prefix(shard), options=options)
 
+    def start(self) -> None:
+        """Let the stores make what they need (indexes, topics) before all else; one that is away makes it later."""
+        self._start(self._prepare(), "stores not prepared")
+
+    async def _prepare(self) -> None:
+        for lane, make in ((self.lane, self.persister.archive.insert), (self.feed_lane, self.feed.publish)):
+            try:
+                await lane.run(make, [])
+            except UnavailableError as error:
+                self._log.warn("not there yet: {error}", error=error)
+
     async def stop(self) -> None:
         """Take no more packets; return when those in hand are stored, receipted and tried at the feed."""
         self._stopping = True
@@ -105,7 +116,11 @@ class Intake:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
                 self._queued_bytes -= sum(len(one.envelope) for one in batch)
-                self._answer(await self.lane.run(self.persister.persist, batch))
+                try:
+                    self._answer(await self.lane.run(self.persister.persist, batch))
+                except Exception:  # noqa: BLE001 - whatever it is, the packets behind must go through
+                    # Nobody has a receipt for these; their devices send them again.
+                    self._log.failure("batch of {count} failed", count=len(batch))
         finally:
             self._draining = False
             self._settle()

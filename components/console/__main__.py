@@ -15,14 +15,15 @@ import click
 
 from components.wire.errors import ConfigError, OdographError
 
-_MODULES: Final = {
-    "init": "admin",
-    "device": "admin",
-    "operator": "admin",
-    "edge": "processes",
-    "persist": "processes",
+_COMMANDS: Final = {
+    "admin": ("init", "device", "operator"),
+    "demo": ("demo",),
+    "feed": ("feed",),
+    "operate": ("status", "dtcs", "clear-dtcs", "devices", "latest", "minutes"),
+    "processes": ("edge", "persist"),
 }
-"""Which module beside this file has a command."""
+"""The commands of each module beside this file."""
+_MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}
 
 
 class _Commands(click.Group):

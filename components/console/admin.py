@@ -13,6 +13,7 @@ from rich.table import Table
 
 from components.cloud.sqlite_registry import Registry, Role
 from components.console.home import Home, make_home
+from components.console.node import CHECKOUT
 from components.keyfile import make_key, write_key_file
 from components.wire.topics import check_id
 
@@ -33,7 +34,10 @@ def init(home: Path) -> None:
     made = make_home(home, _now_ms())
     click.echo(f"made {home}: keep {home / made.keys.name} and {home / 'operators'} to yourself")
     click.echo(f"give {home / made.bundle.name} to every device")
-    click.echo("next: cd router && crossbar start")
+    if made.path == CHECKOUT / "var":
+        click.echo("next: cd router && crossbar start")
+    else:
+        click.echo(f"next: set `registry` in router/.crossbar/config.yaml to {made.registry}, and crossbar start there")
 
 
 @click.group()

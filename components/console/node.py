@@ -8,13 +8,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -37,12 +36,10 @@ class Urls:
     Attributes:
         devices: For devices and operators, ws://….
         persisters: For persisters, rs://….
-        ready: Answers HTTP 200 once the websocket is served, which Crossbar starts after authenticator and authorizer.
     """
 
     devices: str
     persisters: str
-    ready: str
 
 
 def free_port() -> int:
@@ -77,7 +74,7 @@ def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:
     cbdir.mkdir(parents=True, exist_ok=True)
     # JSON is YAML, and Crossbar's own reading of YAML objects to what PyYAML writes for it.
     (cbdir / "config.yaml").write_text(json.dumps(document, indent=1), "utf-8")
-    return Urls(f"ws://{HOST}:{ws_port}/ws", f"rs://{HOST}:{rs_port}", f"http://{HOST}:{ws_port}/nodeinfo")
+    return Urls(f"ws://{HOST}:{ws_port}/ws", f"rs://{HOST}:{rs_port}")
 
 
 @dataclass(slots=True)
@@ -112,15 +109,18 @@ class Node:
             )
 
     def is_ready(self) -> bool:
-        """Probe once; UnavailableError, with the log's end, when the process has ended."""
+        """Probe once whether it listens, which it does after its authenticator and authorizer are there.
+
+        Raises:
+            UnavailableError: The process has ended; with the log's end.
+        """
         ended = self._running().poll()
         if ended is not None:
             raise UnavailableError(f"the router ended with exit code {ended}; {self.log} ends:\n{self.tail()}")
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            with urllib.request.urlopen(self.urls.ready, timeout=1) as answer:  # noqa: S310 - our own loopback URL
-                served: bool = answer.status == 200
-            with socket.create_connection((HOST, _port(self.urls.persisters)), timeout=1):
-                return served
+        with contextlib.suppress(OSError):
+            for url in (self.urls.devices, self.urls.persisters):
+                socket.create_connection((HOST, _port(url)), timeout=1).close()
+            return True
         return False
 
     def wait_until_ready(self, timeout_s: float = 60) -> None:
@@ -144,7 +144,7 @@ class Node:
             try:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # its workers too: `launch` made the group
         return self._process.wait()
 
     def tail(self) -> str:

@@ -300,13 +300,11 @@ class EdgeComponent(Component):
         return self._finishing is not None
 
     async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
-        """Serve a session until it is left: Component leaves when this returns."""
+        """Serve a session; never returns, as Component leaves the session when this does."""
         if self._agent is None:
             return
         await self._agent.link.attend(session, self._agent.device)
-        left = Deferred[None]()
-        session.on("leave", lambda *_: None if left.called else left.callback(None))
-        await left
+        await Deferred[None]()
 
     async def _finish(self) -> None:
         if self._agent is not None:

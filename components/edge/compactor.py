@@ -16,6 +16,7 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, Row
 from components.wire import envelope, packet, receipt
 from components.wire.packet import Packet
+from components.wire.times import minute_id
 
 _ROWS_AT_ONCE: Final = 500
 
@@ -38,7 +39,7 @@ class Sealer:
         header = envelope.Header(
             device=sealed.device,
             session=sealed.session,
-            minute=packet.minute_id(sealed.start_ms),
+            minute=minute_id(sealed.start_ms),
             epoch=epoch,
             seq=seq,
             server_kid=self.server_kid,

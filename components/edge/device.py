@@ -18,7 +18,8 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.wamp_link import WampLink
 from components.lane import Lane
 from components.wire.errors import UnavailableError
-from components.wire.packet import TroubleCode, iso_ms
+from components.wire.packet import TroubleCode
+from components.wire.times import iso_ms
 from components.wire.topics import DEVICE_PROCEDURES
 
 _CAR_AWAY = "odograph.error.car_away"
@@ -96,7 +97,7 @@ class Device:
         latest = self.recorder.latest
         if latest is None:
             raise ApplicationError("odograph.error.no_reading", "nothing has been recorded yet")
-        return {**latest.as_row(), "at": iso_ms(latest.at_ms)}
+        return latest.as_row()
 
     async def prepare_clear(self, *, details: CallDetails) -> dict[str, object]:
         """Give the caller a token for one `clear_dtcs` within 60 s."""

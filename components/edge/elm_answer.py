@@ -13,7 +13,7 @@ from typing import Final
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 
 _WORDS: Final = (
-    # (begins with or contains, reason, the adapter has lost its settings)
+    # (regular expression, reason, the adapter has lost its settings)
     ("NO DATA", "no_data", False),
     ("UNABLE TO CONNECT", "bus_error", False),
     ("BUS INIT", "bus_error", False),
@@ -28,7 +28,7 @@ _WORDS: Final = (
     ("LV RESET", "adapter_error", True),
     ("ACT ALERT", "adapter_error", True),
     ("LP ALERT", "adapter_error", True),
-    ("ERR", "adapter_error", True),
+    (r"\bERR\d\d", "adapter_error", True),
     ("ELM327", "adapter_error", True),
 )
 """The reason for which a request has no value, by the adapter's words. ACT and LP ALERT: it is about to sleep."""
@@ -100,6 +100,7 @@ def _judge(text_lines: Sequence[str]) -> tuple[str, bool]:
     reason, lost = "", False
     for line in text_lines:
         said = line.upper()
-        found, reset = next(((why, reset) for word, why, reset in _WORDS if word in said), ("adapter_error", False))
+        matches = ((why, reset) for word, why, reset in _WORDS if re.search(word, said))
+        found, reset = next(matches, ("adapter_error", False))
         reason, lost = reason or found, lost or reset
     return reason, lost

@@ -75,7 +75,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
     """Reset the adapter and make it speak as `elm_answer` reads.
 
     Args:
-        known: Gets `adapter` and `voltage_v`.
+        known: Gets `adapter`.
         reset: `ATWS` or `ATZ`.
         protocol: "auto", or the number of a bus.
 
@@ -93,12 +93,11 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
     known.adapter = banner[-1]
     for command in ("ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
         answer = yield Ask(command)
-        if "OK" not in answer.text_lines and command not in _OPTIONAL:
+        if not answer.prompted or ("OK" not in answer.text_lines and command not in _OPTIONAL):
             raise AwayError(_why(answer), f"{command}: {answer.words or 'no answer'}")
     answer = yield Ask("ATI")
-    known.adapter = answer.text_lines[-1] if answer.text_lines else known.adapter
-    answer = yield Ask("ATRV")
-    known.voltage_v = parse_voltage(answer)
+    if answer.text_lines and "?" not in answer.text_lines:
+        known.adapter = answer.text_lines[-1]
 
 
 _OPTIONAL: Final = frozenset({"ATL0", "ATS0", "ATAT1"})
@@ -114,12 +113,16 @@ def meet(known: Acquaintance) -> Script:
     Raises:
         AwayError: No ECU answered whole. With `is_bus` the adapter is well and may be asked again.
     """
+    answer = yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
+    known.voltage_v = parse_voltage(answer)
     first = yield Ask("0100", SEARCH_MS)
     if not first.hex_lines or first.lost_settings:
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
     answer = yield Ask("ATDPN")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to ATDPN")
     # "A6": found by itself to be 6.
     number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
     try:

@@ -10,13 +10,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
-from twisted.internet.protocol import Factory
-from twisted.protocols.basic import LineReceiver
+from twisted.internet.protocol import Factory, Protocol
 
 from components.edge.ports import Sample
 from components.edge.serial_line import Clock
@@ -25,7 +24,7 @@ from components.wire.signals import GPS_SIGNALS, Value
 STALE_MS: Final = 3_000
 _MAX_LINE_BYTES: Final = 16_384
 """gpsd's longest report, SKY with all satellites, is about 10 KiB."""
-_WATCH: Final = b'?WATCH={"enable":true,"json":true};'
+_WATCH: Final = b'?WATCH={"enable":true,"json":true};\n'
 _KEYS: Final = tuple(signal.key for signal in GPS_SIGNALS)
 _NUMBERS: Final[Mapping[str, tuple[str, float, float]]] = {
     # signal key: (TPV key, least, most). Beyond these no car is, whatever the receiver says.
@@ -156,29 +155,34 @@ class _Reactor(IReactorTCP, IReactorTime):
     """What is needed of the reactor."""
 
 
-class _Watcher(LineReceiver):
-    """One connection to gpsd."""
+class _Watcher(Protocol):
+    """One connection to gpsd.
 
-    delimiter = b"\n"
-    MAX_LENGTH = _MAX_LINE_BYTES
+    Not Twisted's LineReceiver: that one throws away, with a line that is too long, the good ones that came after it.
+    """
 
     def __init__(self, heard: Callable[[bytes], None], lost: Callable[[], None]) -> None:
         self._heard = heard
         self._lost = lost
+        self._rest = b""
+        self._is_too_long = False
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
-        """See LineReceiver."""
-        self.sendLine(_WATCH)  # type: ignore[no-untyped-call]
+        """See Protocol."""
+        cast("Any", self.transport).write(_WATCH)  # zope's interfaces are no types
 
-    def lineReceived(self, line: bytes) -> None:  # noqa: N802 - Twisted's name
-        """See LineReceiver."""
-        self._heard(line)
-
-    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's name and signature
-        """Skip what is too long; the connection goes on."""
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """See Protocol."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if not self._is_too_long:
+                self._heard(line)
+            self._is_too_long = False
+        if len(self._rest) > _MAX_LINE_BYTES:
+            self._rest, self._is_too_long = b"", True
 
     def connectionLost(self, reason: object = None) -> None:  # noqa: N802, ARG002 - Twisted's name and signature
-        """See LineReceiver."""
+        """See Protocol."""
         self._lost()
 
 

@@ -11,12 +11,13 @@ to ask again stays, with its time, until it is three periods old.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
+from components.edge.elm_answer import Answer
 from components.edge.elm_dialogue import COMMAND_MS
 from components.edge.obd_codes import clear, read_codes
-from components.edge.obd_link import ObdLink, Reply
+from components.edge.obd_link import ObdLink
 from components.edge.obd_parser import Message, decode, parse_pids
 from components.edge.ports import CarState, DtcReport, Sample
-from components.edge.schedule import Schedule, grouped
+from components.edge.schedule import PERIOD_MS, Schedule
 from components.edge.serial_line import Clock, Line, SerialLine
 from components.edge.usb_ports import find_obd_ports
 from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
@@ -24,6 +25,7 @@ from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
 _SMALLER: Final = {6: 3, 3: 2, 2: 1}
 _WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
 """The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
+_MAX_MISCOUNTS: Final = 3
 _FRUITLESS_PASSES: Final = 2
 """Passes without one value, after which the car counts as away."""
 
@@ -73,8 +75,10 @@ class ObdCar:
         self._group_works = False
         self._silent: set[str] = set()
         self._counted: dict[tuple[int, ...], bool] = {}
+        self._miscounted: dict[tuple[int, ...], int] = {}
         self._fruitless = 0
         self._slowest_ms = 0.0
+        self._voltage_ms = 0
         self._answered_codes: set[tuple[int, str]] = set()
         self._state = CarState()
 
@@ -92,8 +96,7 @@ class ObdCar:
             for key in keys:  # an earlier value is no answer to "now"
                 self._values.pop(key, None)
                 self._why[key] = "timeout"
-            for request in grouped([signal for signal in asked if signal.key in self._signals], self._group):
-                self._request(request, deadline_ms)
+            self._ask([signal for signal in asked if signal.key in self._signals], deadline_ms)
         self._note_state()
         return self._latest(keys)
 
@@ -145,45 +148,62 @@ class ObdCar:
         self._values, self._measured_ms, self._why = {}, {}, {}
         bus = self._link.known.bus
         self._group, self._group_works = (6 if bus is not None and bus.is_can else 1), False
-        self._silent, self._counted, self._answered_codes = set(), {}, set()
+        self._silent, self._answered_codes = set(), set()
+        self._counted, self._miscounted = {}, {}
         self._fruitless, self._slowest_ms = 0, 0.0
+        self._voltage_ms = self._clock()
 
     def _pass(self, deadline_ms: int) -> None:
         """Ask what is due, the most overdue first, as long as there is time."""
-        due = self._schedule.due(self._clock())
-        answered, why = 0, ""
-        words: list[str] = []
-        while due and self._link.state == "ready":
-            if self._clock() + self._slowest_ms >= deadline_ms:
-                return  # the rest stays due and is more overdue in the next pass
-            request, due = tuple(due[: self._group]), due[self._group :]
-            reply = self._request(request, deadline_ms)
-            answered += sum(signal.key in self._values for signal in request)
-            if reply.answer.reason:
-                words.append(reply.answer.words)
-                why = reply.answer.reason
-            if why == "bus_error":
-                break
-        if not self._link.is_met:
+        refused, answered = self._ask(self._schedule.due(self._clock()), deadline_ms)
+        if self._link.state != "ready":
             return
-        self._fruitless = 0 if answered else self._fruitless + bool(words)
-        if self._fruitless >= _FRUITLESS_PASSES:
-            self._link.lose_car(why, words[-1])
-        else:
-            self._link.tell("" if answered or not words else words[-1])
+        self._fruitless = self._fruitless + 1 if refused and not answered else 0
+        if refused and self._fruitless >= _FRUITLESS_PASSES:
+            self._link.lose_car(refused.reason, refused.words)
+            return
+        self._link.tell(refused.words if refused and not answered else "")
+        now_ms = self._clock()
+        if now_ms - self._voltage_ms >= PERIOD_MS["S"] and self._has_time(deadline_ms):
+            self._voltage_ms = now_ms
+            self._link.measure_voltage(min(deadline_ms, now_ms + COMMAND_MS))
 
-    def _request(self, signals: Sequence[Signal], deadline_ms: int) -> Reply:
+    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer | None, int]:
+        """Ask these in as few requests as work, as long as there is time.
+
+        Returns:
+            The last answer in which the adapter had something to say, and how many signals have a value now.
+        """
+        refused, answered, first = None, 0, True
+        # A pass too short for the slowest request still asks one thing, or it would ask nothing for ever.
+        while signals and self._link.state == "ready" and (self._has_time(deadline_ms) or first):
+            if self._clock() >= deadline_ms:
+                break
+            first = False
+            request, signals = tuple(signals[: self._group]), signals[self._group :]
+            answer = self._request(request, deadline_ms)
+            answered += sum(signal.key in self._values for signal in request)
+            refused = answer if answer.reason else refused
+            if answer.reason == "bus_error":
+                break
+        return refused, answered
+
+    def _has_time(self, deadline_ms: int) -> bool:
+        """Whether a request that takes as long as the slowest of late would be answered before the deadline."""
+        return self._clock() + self._slowest_ms < deadline_ms
+
+    def _request(self, signals: Sequence[Signal], deadline_ms: int) -> Answer:
         """Ask for these in one request; where grouping fails, in smaller ones. Notes values and reasons."""
-        reply, missing = self._exchange(signals, deadline_ms)
-        if len(signals) == 1 or self._link.state != "ready":
-            if len(signals) > 1 and not self._group_works and not reply.answer.prompted:
-                self._group = _SMALLER[self._group]  # it may be the length that silenced it
-            return reply
+        answer, missing = self._exchange(signals, deadline_ms)
+        if len(signals) == 1:
+            return answer
         if not missing:
             self._group_works = True
+        elif not answer.prompted and not self._group_works:
+            self._group = _SMALLER.get(self._group, 1)  # it may be the length that silenced it
         elif len(missing) < len(signals) or not self._group_works:
             self._doubt_grouping(missing, deadline_ms)
-        return reply
+        return answer
 
     def _doubt_grouping(self, missing: Sequence[Signal], deadline_ms: int) -> None:
         """A group was answered in part: is it the car that has no value, or the group that does not work?
@@ -191,7 +211,7 @@ class ObdCar:
         What answers when asked alone condemns the group for this connection; what does not is known as silent.
         """
         for place, signal in enumerate(missing):
-            if self._link.state != "ready" or self._clock() + self._slowest_ms >= deadline_ms:
+            if self._link.state != "ready" or not self._has_time(deadline_ms):
                 return
             if signal.key in self._silent:
                 continue
@@ -199,14 +219,12 @@ class ObdCar:
             if still_missing:
                 self._silent.add(signal.key)
                 continue
-            self._group, self._group_works = _SMALLER[self._group], False
-            for request in grouped(missing[place + 1 :], self._group):
-                if self._link.state == "ready" and self._clock() + self._slowest_ms < deadline_ms:
-                    self._request(request, deadline_ms)
+            self._group, self._group_works = _SMALLER.get(self._group, 1), False
+            self._ask(missing[place + 1 :], deadline_ms)
             return
 
-    def _exchange(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Reply, list[Signal]]:
-        """Ask once; note every value and reason; return the reply and the signals without an answer."""
+    def _exchange(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer, list[Signal]]:
+        """Ask once; note every value and reason; return the answer and the signals that it has not."""
         sizes = {signal.pid: signal.size for signal in signals if signal.pid is not None}
         command = "01" + "".join(f"{pid:02X}" for pid in sizes)
         lines = self._lines(sizes)
@@ -219,7 +237,8 @@ class ObdCar:
         reply = self._link.ask(
             f"{command}{sum(lines):X}" if counted else command, min(deadline_ms, began_ms + COMMAND_MS), concerns
         )
-        self._slowest_ms = max(reply.at_ms - began_ms, 0.9 * self._slowest_ms)
+        if reply.answer.prompted:
+            self._slowest_ms = max(reply.at_ms - began_ms, 0.9 * self._slowest_ms)
         found, why = parse_pids(reply.heard, 1, sizes)
         if not reply.answer.prompted and why == "no_data":
             why = "timeout"
@@ -230,16 +249,19 @@ class ObdCar:
             if data is None:
                 missing.append(signal)
             self._note(signal, data, why, reply.at_ms)
-        if reply.answer.prompted and missing:
-            # Where the count was given it may be what cut this answer: no more of it on this connection.
-            self._counted[lines] = False
-        elif reply.answer.prompted:
-            # Answered in as many lines as the ECUs' bit maps foretell, so the count may be given from now on.
-            self._counted.setdefault(lines, len(reply.answer.hex_lines) == sum(lines) < 16)
+        if counted and missing and reply.answer.prompted:
+            # The count may be what cut this answer. It is learnt again, unless it was proven wrong too often.
+            self._miscounted[lines] = self._miscounted.get(lines, 0) + 1
+            self._counted.pop(lines)
+            if self._link.state == "ready" and self._has_time(deadline_ms):
+                return self._exchange(signals, deadline_ms)
+        elif not missing and self._miscounted.get(lines, 0) < _MAX_MISCOUNTS:
+            # Answered in as many lines as the ECUs' bit maps foretell: the count may be given from now on.
+            self._counted[lines] = len(reply.answer.hex_lines) == sum(lines) < 16
         if self._link.state == "ready":
             self._schedule.asked(signals, reply.at_ms)
             self._schedule.unanswered(missing, reply.at_ms)
-        return reply, missing
+        return reply.answer, missing
 
     def _lines(self, sizes: Mapping[int, int]) -> tuple[int, ...]:
         """Return in how many lines each ECU that has any of these PIDs will answer."""

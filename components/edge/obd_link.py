@@ -11,9 +11,13 @@ What it is not: it knows no signal, tier or value (`obd_car` does). Its states a
                                                       adapter: waking
     ready     requests                     ready      no answer: resync; settings lost: waking;
                                                       nothing but refusals: meeting; port: closed
-    resync    agree_again (ATI)            ready      waking
+    resync    agree_again (ATI)            ready *    waking
 
-Each call moves on as far as its deadline lets it; a command that is still being answered is taken up by the next call.
+    * meeting, when the adapter was searching for the bus, or 5 requests in succession were not answered.
+
+An adapter that may be busy is only ever sent AT commands: the first character of a command stops it and is lost, and
+`0100` without its first digit is another request. Each call moves on as far as its deadline lets it; a command that is
+still being answered is taken up by the next call.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +36,7 @@ from components.edge.elm_dialogue import (
     Script,
     agree_again,
     meet,
+    parse_voltage,
     set_up,
 )
 from components.edge.obd_parser import Heard, Message
@@ -43,6 +48,12 @@ _OPEN_AGAIN_MS: Final = (1_000, 2_000)
 """So that an adapter that is plugged in again is being read within 5 s."""
 _MEET_AGAIN_MS: Final = 2_000
 _MAX_ANSWER_BYTES: Final = 16_384
+_MAX_UNANSWERED: Final = 5
+"""More than the sizes of a group that are tried."""
+_LOG_AGAIN_MS: Final = 600_000
+_MAX_LOGGED: Final = 16
+_MAX_WORDS: Final = 200
+_SEARCHES: Final = (b"SEARCHING", b"BUS INIT")
 
 _AFTER: Final[dict[State, tuple[State, State]]] = {
     "waking": ("meeting", "resetting"),
@@ -87,7 +98,10 @@ class ObdLink:
         self._not_before_ms = 0
         self._opened = 0
         self._failures = 0
+        self._unanswered = 0
         self._logged: set[str] = set()
+        self._logged_ms = 0
+        self._good_port: str | None = None
         self.state: State = "closed"
         self.known = Acquaintance()
         self.port: str | None = None
@@ -143,19 +157,32 @@ class ObdLink:
             return self._nothing("adapter_error")
         at_ms = self._clock()
         if not answer.prompted:
+            self._unanswered += _MAX_UNANSWERED if any(word in self._buffer for word in _SEARCHES) else 1
+            self.tell("the adapter did not answer in time")
             self._enter("resync")
-        elif answer.lost_settings:
+            return Reply(answer, heard, at_ms)
+        self._unanswered = 0
+        if answer.lost_settings:
             self._fail("waking", "adapter_error", answer.words)
         return Reply(answer, heard, at_ms)
+
+    def measure_voltage(self, deadline_ms: int) -> None:
+        """Ask for the voltage at the plug, in state `ready`; that does not touch the car's bus."""
+        voltage_v = parse_voltage(self.ask("ATRV", deadline_ms, lambda _: False).answer)
+        self.known.voltage_v = voltage_v if voltage_v is not None else self.known.voltage_v
 
     def lose_car(self, why: str, words: str) -> None:
         """The adapter is well but the car says nothing any more: look for it anew."""
         self._fail("meeting", why, words)
 
     def tell(self, words: str) -> None:
-        """Keep what is wrong (or "") for `state`, and log it once a connection."""
-        self.trouble = words
-        if words and words not in self._logged:
+        """Keep what is wrong (or "") for `state`; log it when it is new, for the log is a card that wears out."""
+        self.trouble = words = words[:_MAX_WORDS]
+        now_ms = self._clock()
+        if now_ms - self._logged_ms > _LOG_AGAIN_MS:
+            self._logged_ms = now_ms
+            self._logged.clear()
+        if words and words not in self._logged and len(self._logged) < _MAX_LOGGED:
             self._logged.add(words)
             self._log.warn("car at {port}: {words}", port=self.port, words=words)
 
@@ -187,9 +214,11 @@ class ObdLink:
             if self.state == "meeting" and error.is_bus:
                 self._fail("meeting", error.reason, error.words)
                 self._not_before_ms = self._clock() + _MEET_AGAIN_MS
-            elif _AFTER[self.state][1] == "closed":
+            elif self.state == "resetting":
                 self._lose_port(error.reason, error.words)
             else:
+                # A wait, or an adapter that answers at once, but nonsense, would be driven in a circle.
+                self._not_before_ms = self._clock() + (_OPEN_AGAIN_MS[0] if self.state == "meeting" else 0)
                 self._fail(_AFTER[self.state][1], error.reason, error.words)
 
     def _new_script(self) -> Script:
@@ -210,10 +239,12 @@ class ObdLink:
     def _succeed(self) -> None:
         if self.state == "meeting":
             self.meetings += 1
-            self._failures = 0
-            self._logged.clear()
+            self._failures = self._unanswered = 0
+            self._good_port, self._opened = self.port, 0
             self.tell("")
-        self._enter(_AFTER[self.state][0])
+        self._enter(
+            "meeting" if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED else _AFTER[self.state][0]
+        )
 
     def _fail(self, state: State, why: str, words: str) -> None:
         self.why = why
@@ -235,13 +266,15 @@ class ObdLink:
         self._script = None
 
     def _open(self, deadline_ms: int) -> None:
-        ports = self._ports()
+        ports = sorted(self._ports(), key=lambda port: port != self._good_port)
         if not ports:
             raise LineGoneError("no OBD adapter is plugged in")
         port = ports[self._opened % len(ports)]
         self._opened += 1
         self._line = self._open_line(port, deadline_ms)
         self.port = port
+        self.known = Acquaintance()
+        self.why = "timeout"
         self._enter("waking")
 
     def _send(self, command: str, until_ms: int) -> None:

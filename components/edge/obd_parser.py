@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import obd.protocols as obd_protocols
 from obd.commands import commands as obd_commands
+from obd.protocols.protocol import Frame as ObdFrame
 from obd.protocols.protocol import Message as ObdMessage
 
 from components.wire.signals import BY_PID, Linear, Signal, Value
@@ -146,9 +147,26 @@ class Bus:
         data = bytes(found[0].data)
         if not self.is_can:
             return Message(ecu, data[:1] + data[2:] if data[0] == 0x43 else data)  # it forges a count into mode 03
+        if not _fills_frames(found[0].frames):
+            return None
         declared = max(frame.data_len or 0 for frame in found[0].frames)
         trimmed = 2 + 2 * data[1] if data[0] == 0x43 and len(data) > 1 else declared  # it cuts mode 03 by its count
         return Message(ecu, data) if len(data) == min(declared, trimmed) else None
+
+
+def _fills_frames(frames: Sequence[ObdFrame]) -> bool:
+    """Return whether each CAN frame has the bytes that it must have, no byte lost or added on the serial line.
+
+    A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8. ISO
+    15765-4 pads always, but adapters hide padding; so a byte lost in a last frame that has one byte of padding left is
+    the one loss that this cannot see.
+    """
+    declared = max(frame.data_len or 0 for frame in frames)
+    if len(frames) == 1:
+        return len(frames[0].data) in {1 + declared, 8}
+    in_order = sorted(frames, key=lambda frame: frame.seq_index)  # the first frame's index is 0
+    rest = declared - 6 - 7 * (len(frames) - 2)
+    return all(len(frame.data) == 8 for frame in in_order[:-1]) and len(in_order[-1].data) in {1 + rest, 8}
 
 
 _DECODERS: Final[Mapping[int, Callable[[list[ObdMessage]], object]]] = {

@@ -24,7 +24,7 @@ from components.lane import Lane
 from components.timers import Timers
 from components.wire.errors import UnavailableError
 from components.wire.packet import Identity, TroubleCode
-from components.wire.reading import Reading
+from components.wire.reading import Reading, check_value
 from components.wire.signals import OBD_SIGNALS, Value
 
 _DTC_EVERY_MS = 60_000
@@ -224,6 +224,10 @@ class Recorder:
         else:
             values["gear"] = gear
             measured["gear"] = min(measured["rpm"], measured["speed"])
+        for key in [key for key, value in values.items() if not _can_be(key, value)]:
+            # What no packet can carry would keep its whole minute from the server.
+            del values[key], measured[key]
+            why[key] = "out_of_range"
         age_ms = {key: now_ms - at_ms for key, at_ms in measured.items() if now_ms > at_ms}
         return Reading.checked(self.timeline.at(now_ms), values, why, age_ms)
 
@@ -297,6 +301,14 @@ class Recorder:
             rows = [("session", rows[0][1], opening), *rows]
         self.journal.append(timeline.session, rows)
         self._opened = timeline.session
+
+
+def _can_be(key: str, value: Value) -> bool:
+    try:
+        check_value(key, value)
+    except ValueError:
+        return False
+    return True
 
 
 def _identity_body(identity: Identity) -> Mapping[str, object]:

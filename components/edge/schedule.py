@@ -1,4 +1,4 @@
-"""Which signals are due, most overdue first, and how they fit into requests. Pure.
+"""Which signals are due, the most overdue first. Pure.
 
 Tiers (wire.signals): F every pass, M about every 5 s, S every 30 s, O once a session. The first pass asks everything;
 after that the M and S signals are dealt out over their period like cards, one moment each, so that no pass carries
@@ -70,13 +70,3 @@ class Schedule:
         # The next moment of this signal's own comb that is more than half a period away.
         earliest_ms = at_ms + period_ms // 2
         return earliest_ms + (offset_ms - earliest_ms) % period_ms
-
-
-def grouped(signals: Sequence[Signal], size: int) -> list[tuple[Signal, ...]]:
-    """Cut `signals` into requests of at most `size`, in order; [] for none.
-
-    >>> from components.wire.signals import OBD_SIGNALS
-    >>> [[signal.pid for signal in request] for request in grouped(OBD_SIGNALS[:5], 3)]
-    [[1, 2, 3], [4, 5]]
-    """
-    return [tuple(signals[start : start + size]) for start in range(0, len(signals), size)]

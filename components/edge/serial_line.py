@@ -4,9 +4,11 @@ What it is not: it knows no prompt, no command and no retry; `obd_car` and `at_m
 what there is in one go, because pyserial's `read_until` costs two system calls a byte.
 """
 
+import contextlib
 import os
 import select
 import socket
+import termios
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -35,7 +37,7 @@ class Line(Protocol):
 
 
 class SerialLine:
-    """A device path (or `rfc2217`-free URL that pyserial gives a descriptor) or `socket://host:port`.
+    """A device path, opened by pyserial, or `socket://host:port`.
 
     Args:
         url: Device path or `socket://host:port`.
@@ -62,7 +64,7 @@ class SerialLine:
                 # `exclusive`: a second reader of one adapter would steal half of every answer.
                 self._port = serial.serial_for_url(url, baudrate=baud, timeout=0, exclusive=True)
             self._fd = self._port.fileno()
-        except (OSError, ValueError) as error:  # pyserial's SerialException is an OSError
+        except (OSError, ValueError, termios.error) as error:  # pyserial's SerialException is an OSError
             raise LineGoneError(str(error)) from error
         self._readable = select.poll()
         self._readable.register(self._fd, select.POLLIN)
@@ -97,4 +99,5 @@ class SerialLine:
 
     def close(self) -> None:
         """See Line."""
-        self._port.close()
+        with contextlib.suppress(OSError):  # an unplugged device may fail even in this; it is gone either way
+            self._port.close()

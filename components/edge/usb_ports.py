@@ -69,7 +69,8 @@ def choose_modem_port(entries: Iterable[UsbPort], links: Mapping[str, str]) -> s
 def find_obd_ports(*, not_ports: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what `choose_obd_ports` chooses on this machine now."""
     rfcomm = [str(path) for path in Path("/dev").glob("rfcomm*")]
-    return choose_obd_ports(list_ports.comports(), rfcomm, _read_links(), not_ports)
+    forbidden = [os.path.realpath(port) for port in not_ports]
+    return choose_obd_ports(list_ports.comports(), rfcomm, _read_links(), forbidden)
 
 
 def find_modem_port() -> str | None:

@@ -4,17 +4,18 @@
 for other programs. The period is 60 s by default, so people call it a minute whatever its length.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, cast
 
 from components.wire import columns, strict_json
 from components.wire.errors import RejectedError
-from components.wire.reading import Reading
-from components.wire.signals import BY_KEY, REASONS
+from components.wire.reading import Reading, check_value
+from components.wire.signals import BY_KEY, DTC_PATTERN, REASONS
 from components.wire.summary import STATISTICS, Statistics
+from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
 from components.wire.topics import ID_PATTERN
 
 SCHEMA: Final = "odograph.packet.v1"
@@ -23,42 +24,17 @@ CLOCKS: Final = ("gps", "ntp", "rtc", "saved", "none")
 GAP_REASONS: Final = ("late", "lost_range", "corrupt")
 DTC_STATES: Final = ("stored", "pending", "permanent")
 _MAX_DEPTH: Final = 6
-_MAX_LIST: Final = 1000
+MAX_LIST: Final = 1000
 _HEX: Final = re.compile("[0-9a-f]{16}")
 _DEVICE: Final = re.compile(ID_PATTERN)
-_CODE: Final = re.compile("[PCBU][0-3][0-9A-F]{3}")
-_IDENTITIES: Final = {"vin": "[A-HJ-NPR-Z0-9]{17}", "iccid": "[0-9]{18,22}", "imei": "[0-9]{15}"}
-_MOMENT: Final = "%Y-%m-%dT%H:%M:%S"
-
-
-def iso_ms(at_ms: int) -> str:
-    """Return RFC 3339 UTC with milliseconds.
-
-    >>> iso_ms(1779000000123)
-    '2026-05-17T06:40:00.123Z'
-    """
-    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):{_MOMENT}}.{at_ms % 1000:03d}Z"
-
-
-def iso_s(at_ms: int) -> str:
-    """Return RFC 3339 UTC of a whole second; `at_ms` is a multiple of 1000."""
-    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):{_MOMENT}}Z"
-
-
-def parse_iso(text: object) -> int:
-    """Return ms since the epoch of what `iso_ms` or `iso_s` wrote; ValueError for anything else."""
-    if not isinstance(text, str) or not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", text, re.ASCII):
-        raise ValueError(f"{text!r} is no UTC time like 2026-11-21T10:05:00Z")
-    return int(datetime.fromisoformat(text[:19] + "Z").timestamp()) * 1000 + int(text[20:-1] or 0)
-
-
-def minute_id(start_ms: int) -> str:
-    """Return the name of the period that starts then.
-
-    >>> minute_id(1779000000000)
-    '20260517T064000Z'
-    """
-    return f"{datetime.fromtimestamp(start_ms // 1000, UTC):%Y%m%dT%H%M%SZ}"
+_CODE: Final = re.compile(DTC_PATTERN)
+_ECU: Final = re.compile("[0-9A-F]{2,8}")
+# No moment before 1970: strftime would not give back four digits for the first centuries.
+_DATE: Final = r"(19[7-9]|[2-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
+_SECOND: Final = re.compile(_DATE + "Z")
+_MILLISECOND: Final = re.compile(_DATE + r"\.[0-9]{3}Z")
+_MAX_MESSAGE: Final = 300
+IDENTITIES: Final = {"vin": "[A-HJ-NPR-Z0-9]{17}", "iccid": "[0-9]{18,22}", "imei": "[0-9]{15}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +171,20 @@ def parse(plaintext: bytes) -> dict[str, object]:
     return form
 
 
-def read(form: Mapping[str, object]) -> Packet:
+def read(form: Mapping[str, object], *, with_readings: bool = True) -> Packet:
     """Return the packet that a JSON object tells of.
+
+    Args:
+        form: What `parse` returned.
+        with_readings: False makes the same checks, but leaves `readings` None: for who keeps columns as they are.
 
     Raises:
         RejectedError: `schema`: a key, type, range or time is not what the schema says; the message names it.
     """
     try:
-        return _read(form)
+        return _read(form, with_readings)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise RejectedError("schema", str(error)) from error
+        raise RejectedError("schema", str(error)[:_MAX_MESSAGE]) from error
 
 
 _REQUIRED: Final = frozenset((
@@ -214,13 +194,19 @@ _REQUIRED: Final = frozenset((
 _OPTIONAL: Final = frozenset(("readings", "freeze_frame", "clock_fix"))
 
 
-def _read(form: Mapping[str, object]) -> Packet:
+def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
     _keys("packet", form, _REQUIRED, _OPTIONAL)
     if form["schema"] != SCHEMA:
         raise ValueError(f"schema: {form['schema']!r} is not {SCHEMA}")
-    start_ms, period_s = parse_iso(form["start"]), _whole("period_s", form["period_s"], 5, 60)
+    start_ms, period_s = parse_iso(_text("start", form["start"], _SECOND)), _whole("period_s", form["period_s"], 5, 60)
     if 60 % period_s or start_ms % (period_s * 1000):
         raise ValueError("start: not the start of a period that divides a minute")
+    readings = None
+    if "readings" in form:
+        table = columns.check(form["readings"], MAX_READINGS)
+        if table.at != sorted(table.at) or (table.at and not 0 <= table.at[0] <= table.at[-1] < period_s * 1000):
+            raise ValueError("readings: times are not in order inside the period")
+        readings = table.readings(start_ms) if with_readings else None
     packet = Packet(
         device=_text("device", form["device"], _DEVICE),
         session=_text("session", form["session"], _HEX),
@@ -228,28 +214,25 @@ def _read(form: Mapping[str, object]) -> Packet:
         period_s=period_s,
         clock=_word("clock", form["clock"], CLOCKS),
         identity=_identity(form["identity"]),
-        readings=columns.decode(form["readings"], start_ms, MAX_READINGS) if "readings" in form else None,
+        readings=readings,
         summary=_summary(form["summary"]),
         config_hash=_text("config_hash", form["config_hash"], _HEX),
         dtcs=tuple(_dtc(one) for one in _list("dtcs", form["dtcs"])),
-        dtcs_at_ms=None if form["dtcs_at"] is None else parse_iso(form["dtcs_at"]),
+        dtcs_at_ms=None if form["dtcs_at"] is None else _moment("dtcs_at", form["dtcs_at"]),
         freeze_frame=_freeze_frame(form["freeze_frame"]) if "freeze_frame" in form else None,
         gaps=tuple(_gap(one) for one in _list("gaps", form["gaps"])),
         clock_fix=_clock_fix(form["clock_fix"]) if "clock_fix" in form else None,
     )
     if form["id"] != packet.id:
         raise ValueError(f"id: must be {packet.id}")
-    times = [reading.at_ms for reading in packet.readings or ()]
-    if times != sorted(times) or (times and not start_ms <= times[0] <= times[-1] < start_ms + period_s * 1000):
-        raise ValueError("readings: times are not in order inside the period")
     return packet
 
 
 def _identity(form: object) -> Identity:
-    table = _keys("identity", form, {*_IDENTITIES, "why"})
-    why = _keys("identity.why", table["why"], set(), _IDENTITIES)
+    table = _keys("identity", form, {*IDENTITIES, "why"})
+    why = _keys("identity.why", table["why"], set(), IDENTITIES)
     found: dict[str, str | None] = {}
-    for key, pattern in _IDENTITIES.items():
+    for key, pattern in IDENTITIES.items():
         if (table[key] is None) != (key in why):
             raise ValueError(f"identity.{key}: has either a value or a reason")
         found[key] = None if table[key] is None else _text(f"identity.{key}", table[key], re.compile(pattern))
@@ -266,9 +249,14 @@ def _summary(form: object) -> dict[str, Statistics]:
         allowed = [{"count"}, set(STATISTICS)] if key != "heading" else [{"count"}, {"count", "mean"}]
         if figures.keys() not in allowed:
             raise ValueError(f"{where}: has all statistics, or a count only")
-        _whole(f"{where}.count", figures["count"], 0, MAX_READINGS)
-        if any(type(figure) not in {int, float} for figure in figures.values()):
-            raise ValueError(f"{where}: statistics are numbers")
+        count = _whole(f"{where}.count", figures["count"], 0, MAX_READINGS)
+        # Headings may cancel out: then they have a count, but no mean.
+        if (count == 0) != (len(figures) == 1) and not (key == "heading" and count and len(figures) == 1):
+            raise ValueError(f"{where}: has all statistics, or a count of 0 only")
+        if not all(
+            type(figure) in {int, float} and math.isfinite(cast("float", figure)) for figure in figures.values()
+        ):
+            raise ValueError(f"{where}: statistics are finite numbers")
     return cast("dict[str, Statistics]", table)
 
 
@@ -277,23 +265,23 @@ def _dtc(form: object) -> TroubleCode:
     return TroubleCode(
         _text("dtcs.code", table["code"], _CODE),
         _word("dtcs.status", table["status"], DTC_STATES),
-        _text("dtcs.ecu", table["ecu"], re.compile("[0-9A-F]{2,8}")),
-        parse_iso(table["first_seen"]),
-        parse_iso(table["last_seen"]),
+        _text("dtcs.ecu", table["ecu"], _ECU),
+        _moment("dtcs.first_seen", table["first_seen"]),
+        _moment("dtcs.last_seen", table["last_seen"]),
     )
 
 
 def _freeze_frame(form: object) -> Mapping[str, object]:
     table = _keys("freeze_frame", form, set(), BY_KEY)
     for key, value in table.items():
-        if type(value) not in {int, float, str}:
-            raise ValueError(f"freeze_frame.{key}: a number or a word")
+        check_value(key, value)
     return table
 
 
 def _gap(form: object) -> Gap:
     table = _keys("gaps", form, {"from", "to", "reason"})
-    return Gap(parse_iso(table["from"]), parse_iso(table["to"]), _word("gaps.reason", table["reason"], GAP_REASONS))
+    reason = _word("gaps.reason", table["reason"], GAP_REASONS)
+    return Gap(_moment("gaps.from", table["from"]), _moment("gaps.to", table["to"]), reason)
 
 
 def _clock_fix(form: object) -> ClockFix:
@@ -308,13 +296,13 @@ def _keys(where: str, form: object, required: object, optional: object = frozens
         raise TypeError(f"{where}: must be an object")
     if form.keys() - need - may or need - form.keys():
         odd = sorted((form.keys() - need - may) | (need - form.keys()))
-        raise ValueError(f"{where}: keys missing or unknown: {', '.join(odd)[:200]}")
+        raise ValueError(f"{where}: keys missing or unknown: {odd!r}")
     return form
 
 
 def _list(where: str, form: object) -> list[object]:
-    if not isinstance(form, list) or len(form) > _MAX_LIST:
-        raise ValueError(f"{where}: must be a list of at most {_MAX_LIST}")
+    if not isinstance(form, list) or len(form) > MAX_LIST:
+        raise ValueError(f"{where}: must be a list of at most {MAX_LIST}")
     return form
 
 
@@ -322,6 +310,10 @@ def _text(where: str, form: object, pattern: re.Pattern[str]) -> str:
     if not isinstance(form, str) or not pattern.fullmatch(form):
         raise ValueError(f"{where}: must match {pattern.pattern}")
     return form
+
+
+def _moment(where: str, form: object) -> int:
+    return parse_iso(_text(where, form, _MILLISECOND))
 
 
 def _word(where: str, form: object, words: tuple[str, ...]) -> str:

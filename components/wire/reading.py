@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
-from components.wire.signals import BY_KEY, REASONS, Value
+from components.wire.signals import BY_KEY, LARGEST, REASONS, Linear, Value, span
+from components.wire.times import iso_ms, parse_iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,76 @@ class Reading:
         """
         if values.keys() | why.keys() != BY_KEY.keys() or values.keys() & why.keys():
             raise ValueError("each signal has either a value or a reason")
-        if not set(why.values()) <= set(REASONS):
+        if not all(reason in REASONS for reason in why.values()):
             raise ValueError(f"reasons are {', '.join(REASONS)}")
         if not age_ms.keys() <= values.keys() or any(age <= 0 for age in age_ms.values()):
             raise ValueError("an age is positive and belongs to a value")
         return cls(at_ms, values, why, age_ms)
 
+    @classmethod
+    def of_row(cls, row: object) -> Self:
+        """Return the reading that `as_row` wrote.
+
+        Raises:
+            ValueError: `row` is not what schemas/edge_to_cloud/reading.v1.json says.
+        """
+        if not isinstance(row, dict) or row.keys() != {"at", *BY_KEY, "age_ms", "why"}:
+            raise ValueError("a reading has at, every signal, age_ms and why")
+        values = {key: row[key] for key in BY_KEY if row[key] is not None}
+        for key, value in values.items():
+            check_value(key, value)
+        at_ms, why, ages = parse_iso(row["at"]), row["why"], row["age_ms"]
+        if not isinstance(why, dict) or not isinstance(ages, dict):
+            raise ValueError("why and age_ms are objects")  # noqa: TRY004 - one error for all bad input
+        if not all(type(number) is int and 0 <= number <= LARGEST for number in ages.values()):
+            raise ValueError("ages are whole numbers of ms")
+        return cls.checked(at_ms, values, why, ages)
+
     def as_row(self) -> dict[str, object]:
-        """Return it as people and programs read it: `at` in ms, every signal's value or None, `age_ms`, `why`."""
+        """Return it as people and programs read it: `at` as RFC 3339, every signal's value or None, `age_ms`, `why`."""
         return {
-            "at": self.at_ms,
+            "at": iso_ms(self.at_ms),
             **{key: self.values.get(key) for key in BY_KEY},
             "age_ms": dict(self.age_ms),
             "why": dict(self.why),
         }
+
+
+def check_value(key: str, value: object) -> None:
+    """Check that a signal can have this value: the rule for readings and freeze frames alike.
+
+    A number may lie between the steps of the car's resolution, but not beyond what its bytes can say.
+
+    Raises:
+        ValueError: It cannot; the message names the signal, not the value.
+    """
+    signal = BY_KEY[key]
+    if key == "location":
+        fits = _is_place(value)
+    elif signal.codec is None or isinstance(signal.codec, Linear):
+        least, most = span(signal)
+        fits = _is_number(value, least, most)
+    else:
+        try:
+            raw = signal.codec.encode(cast("Value", value))
+            fits = 0 <= raw < 256**signal.size and signal.codec.decode(raw) == value
+        except (TypeError, ValueError, KeyError, OverflowError):
+            fits = False
+    if not fits:
+        raise ValueError(f"{key}: not a value that it can have")
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return type(value) in {int, float} and least <= cast("float", value) <= most
+
+
+def _is_place(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"type", "coordinates"} or value["type"] != "Point":
+        return False
+    place = value["coordinates"]
+    return (
+        isinstance(place, list)
+        and len(place) == 2
+        and _is_number(place[0], -180, 180)
+        and _is_number(place[1], -90, 90)
+    )

@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal
 
-import cbor2
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
-from components.wire import strict_json
+from components.wire import strict_cbor, strict_json
 from components.wire.errors import RejectedError
+from components.wire.topics import ID_PATTERN
 
 Status = Literal["stored", "duplicate", "rejected", "retry"]
 STATUSES: Final = ("stored", "duplicate", "rejected", "retry")
 MAX_RECEIPTS: Final = 1024
 _MAX_BYTES: Final = 256 * 1024
 _CONTEXT: Final = b"odograph-receipt-v1"
+MAX_RETRY_AFTER_S: Final = 3600
+_SHA256: Final = "[0-9a-f]{64}"
+_KID: Final = "[0-9a-f]{16}"
+_CODE: Final = "[a-z][a-z_]{0,39}"
+_PACKET: Final = f"{ID_PATTERN}/[0-9a-f]{{16}}/[0-9]{{8}}T[0-9]{{6}}Z"
 _KEYS: Final = {"envelope", "packet", "status", "code", "retry_after_s"}
 
 
@@ -64,7 +69,7 @@ def sign(receipts: Sequence[Receipt], newest_kid: str, signer: Callable[[bytes],
         for one in receipts
     ]
     payload = strict_json.dumps({"v": 1, "receipts": entries, "newest_kid": newest_kid})
-    return cbor2.dumps([payload, signer(_CONTEXT + payload)])
+    return strict_cbor.dumps([payload, signer(_CONTEXT + payload)])
 
 
 def verify(data: bytes, server_key: ECC.EccKey) -> tuple[tuple[Receipt, ...], str]:
@@ -76,9 +81,9 @@ def verify(data: bytes, server_key: ECC.EccKey) -> tuple[tuple[Receipt, ...], st
     if len(data) > _MAX_BYTES:
         raise RejectedError("size", f"{len(data)} bytes are more than {_MAX_BYTES}")
     try:
-        parts = cbor2.loads(data, max_depth=2, allow_indefinite=False)
-    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
-        raise RejectedError("grammar", f"not CBOR: {error}") from error
+        parts = strict_cbor.loads(data, 2)
+    except ValueError as error:
+        raise RejectedError("grammar", str(error)) from error
     if not (isinstance(parts, list) and len(parts) == 2 and all(type(part) is bytes for part in parts)):
         raise RejectedError("grammar", "receipts are an array of two byte strings")
     payload, signature = parts
@@ -88,30 +93,42 @@ def verify(data: bytes, server_key: ECC.EccKey) -> tuple[tuple[Receipt, ...], st
         raise RejectedError("signature", "not by the server's receipt key") from error
     try:
         return _read(strict_json.loads(payload, 3))
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise RejectedError("schema", str(error)) from error
 
 
 def _read(form: object) -> tuple[tuple[Receipt, ...], str]:
-    if not isinstance(form, dict) or form.keys() != {"v", "receipts", "newest_kid"} or form["v"] != 1:
-        raise ValueError("receipts have v = 1, receipts and newest_kid")
-    entries, newest_kid = form["receipts"], form["newest_kid"]
-    if not isinstance(entries, list) or len(entries) > MAX_RECEIPTS or not isinstance(newest_kid, str):
+    if not isinstance(form, dict) or form.keys() != {"v", "receipts", "newest_kid"}:
+        raise ValueError("receipts have v, receipts and newest_kid")
+    if type(form["v"]) is not int or form["v"] != 1:
+        raise ValueError("v: must be 1")
+    entries = form["receipts"]
+    if not isinstance(entries, list) or len(entries) > MAX_RECEIPTS:
         raise ValueError(f"receipts: a list of at most {MAX_RECEIPTS}")
-    return tuple(_receipt(entry) for entry in entries), newest_kid
+    return tuple(_receipt(entry) for entry in entries), _text("newest_kid", form["newest_kid"], _KID)
 
 
 def _receipt(form: object) -> Receipt:
     if not isinstance(form, dict) or not {"envelope", "packet", "status"} <= form.keys() <= _KEYS:
         raise ValueError("a receipt has other keys")
-    digest_hex, packet_id, after = form["envelope"], form["packet"], form.get("retry_after_s")
-    if not isinstance(digest_hex, str) or not re.fullmatch("[0-9a-f]{64}", digest_hex):
-        raise ValueError("envelope: a SHA-256 in hex")
-    if form["status"] not in STATUSES or not isinstance(packet_id, (str, type(None))):
+    status = form["status"]
+    if status not in STATUSES:
         raise ValueError(f"status: one of {' '.join(STATUSES)}")
-    if after is not None and (type(after) is not int or not 0 <= after <= 3600):
-        raise ValueError("retry_after_s: 0 to 3600")
-    code = form.get("code")
-    if not isinstance(code, (str, type(None))):
-        raise TypeError("code: a word")
-    return Receipt(digest_hex, packet_id, form["status"], code, after)
+    if "code" in form and status not in {"rejected", "retry"}:
+        raise ValueError("code: only with rejected and retry")
+    after = form.get("retry_after_s")
+    if "retry_after_s" in form and (status != "retry" or type(after) is not int or not 0 <= after <= MAX_RETRY_AFTER_S):
+        raise ValueError(f"retry_after_s: 0 to {MAX_RETRY_AFTER_S}, and only with retry")
+    return Receipt(
+        _text("envelope", form["envelope"], _SHA256),
+        None if form["packet"] is None else _text("packet", form["packet"], _PACKET),
+        status,
+        _text("code", form["code"], _CODE) if "code" in form else None,
+        after,
+    )
+
+
+def _text(where: str, form: object, pattern: str) -> str:
+    if not isinstance(form, str) or not re.fullmatch(pattern, form):
+        raise ValueError(f"{where}: must match {pattern}")
+    return form

@@ -6,8 +6,9 @@ integer the value that people read, and back. Receivers' items (place, heading, 
 Source: SAE J1979 / ISO 15031-5 for PIDs and formulas; COVESA VSS 6 (OBD overlay) for paths.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 Value = float | int | str | bool | list[str] | dict[str, object]
 Tier = Literal["F", "M", "S", "O"]
@@ -18,9 +19,21 @@ REASONS: Final = (
 )  # fmt: skip
 """Every reason for which a value can be absent (protocol.md)."""
 
+LARGEST: Final = 2**53
+"""No number of a reading is beyond it on either side: up to there every JSON reader has whole numbers exactly."""
+
+DTC_PATTERN: Final = "[PCBU][0-3][0-9A-F]{3}"
+"""A trouble code of SAE J2012."""
+
 
 class Codec(Protocol):
-    """Turns the integer that the car sent into a value, and back."""
+    """Turns the integer that the car sent into a value, and back.
+
+    Attributes:
+        total: Whether every integer of the signal's size has a meaning.
+    """
+
+    total: ClassVar[bool]
 
     def decode(self, raw: int) -> Value:
         """Return the value; ValueError where `raw` has no meaning in the standard."""
@@ -40,6 +53,8 @@ class Linear:
     num: int = 1
     den: int = 1
     offset: int = 0
+
+    total: ClassVar[bool] = True
 
     def decode(self, raw: int) -> float | int:
         """See Codec."""
@@ -62,6 +77,8 @@ class Enum:
 
     words: dict[int, str]
     shift: int = 0
+
+    total: ClassVar[bool] = False
 
     def decode(self, raw: int) -> str:
         """See Codec."""
@@ -88,6 +105,8 @@ class Bits:
 
     names: tuple[str, ...]
 
+    total: ClassVar[bool] = True
+
     def decode(self, raw: int) -> list[str]:
         """See Codec."""
         return [name for bit, name in enumerate(self.names) if raw >> bit & 1]
@@ -102,6 +121,8 @@ class Bits:
 @dataclass(frozen=True, slots=True)
 class Flag:
     """Bit 0."""
+
+    total: ClassVar[bool] = True
 
     def decode(self, raw: int) -> bool:
         """See Codec."""
@@ -122,6 +143,8 @@ class TroubleCode:
     ('P0420', 49408)
     """
 
+    total: ClassVar[bool] = False
+
     def decode(self, raw: int) -> str:
         """See Codec."""
         if raw == 0:
@@ -130,7 +153,7 @@ class TroubleCode:
 
     def encode(self, value: Value) -> int:
         """See Codec."""
-        if not (isinstance(value, str) and len(value) == 5 and value[0] in "PCBU" and value[1] in "0123"):
+        if not isinstance(value, str) or not re.fullmatch(DTC_PATTERN, value) or value == "P0000":
             raise ValueError(f"{value!r} is no trouble code")
         return "PCBU".index(value[0]) << 14 | int(value[1]) << 12 | int(value[1:], 16) & 0xFFF
 
@@ -138,6 +161,8 @@ class TroubleCode:
 @dataclass(frozen=True, slots=True)
 class OxygenSensor:
     """A narrow-band sensor: voltage, and the trim that it causes (FF: it takes no part in trim)."""
+
+    total: ClassVar[bool] = True
 
     def decode(self, raw: int) -> dict[str, object]:
         """See Codec."""
@@ -150,6 +175,9 @@ class OxygenSensor:
             raise TypeError(f"an object, not {value!r}")
         voltage, trim = value["voltage_v"], value["trim_percent"]
         if not isinstance(voltage, (int, float)) or not isinstance(trim, (int, float, type(None))):
+            raise TypeError(f"numbers, not {value!r}")
+        # To isinstance, a bool is an int.
+        if isinstance(voltage, bool) or isinstance(trim, bool):
             raise TypeError(f"numbers, not {value!r}")
         return round(voltage * 200) << 8 | (0xFF if trim is None else round((trim + 100) * 128 / 100))
 
@@ -171,6 +199,8 @@ _CONTINUOUS = {0: "misfire", 1: "fuel_system", 2: "components"}
 class MonitorStatus:
     """PID 01: the MIL, the number of stored codes, and the readiness of each monitor that the car has."""
 
+    total: ClassVar[bool] = True
+
     def decode(self, raw: int) -> dict[str, object]:
         """See Codec."""
         a, b, c, d = raw.to_bytes(4, "big")
@@ -189,10 +219,12 @@ class MonitorStatus:
         """See Codec."""
         if not isinstance(value, dict) or not isinstance(ready := value["monitors_ready"], dict):
             raise TypeError(f"an object, not {value!r}")
-        compression, count = bool(value["compression_ignition"]), value["dtc_count"]
-        if not isinstance(count, int):
-            raise TypeError(f"a whole number of codes, not {count!r}")
-        a = (0x80 if value["mil"] else 0) | count
+        mil, compression, count = value["mil"], value["compression_ignition"], value["dtc_count"]
+        if not all(type(flag) is bool for flag in (mil, compression, *ready.values())):
+            raise TypeError(f"true or false, not {value!r}")
+        if type(count) is not int or not 0 <= count <= 0x7F:
+            raise ValueError(f"0 to 127 codes, not {count!r}")
+        a = (0x80 if mil else 0) | count
         b = 0x08 if compression else 0
         for bit, name in _CONTINUOUS.items():
             b |= (name in ready) << bit | (ready.get(name) is False) << bit + 4
@@ -216,6 +248,7 @@ class Signal:
         pid: Of mode 01; None for what does not come from the car's bus.
         size: Data bytes of the answer; 0 where `pid` is None.
         codec: How `raw` is read; None where `pid` is None.
+        least, most: What a receiver's number can be; for the car's items the codec knows.
     """
 
     key: str
@@ -226,6 +259,8 @@ class Signal:
     pid: int | None = None
     size: int = 0
     codec: Codec | None = None
+    least: float = -LARGEST
+    most: float = LARGEST
 
 
 _PERCENT = Linear(100, 255)
@@ -296,11 +331,11 @@ OBD_SIGNALS: Final = (
 
 GPS_SIGNALS: Final = (
     Signal("location", "", "CurrentLocation"),
-    Signal("heading", "degrees", "CurrentLocation.Heading", summarised=True),
+    Signal("heading", "degrees", "CurrentLocation.Heading", summarised=True, least=0, most=360),
     Signal("altitude", "m", "CurrentLocation.Altitude", summarised=True),
     Signal("climb", "m/s", "", summarised=True),
     Signal("gps_speed", "m/s", "", summarised=True),
-    Signal("gps_fix", "", "CurrentLocation.GNSSReceiver.FixType"),
+    Signal("gps_fix", "", "CurrentLocation.GNSSReceiver.FixType", least=2, most=3),
 )
 
 GEAR: Final = Signal("gear", "", "Powertrain.Transmission.CurrentGear", summarised=True)
@@ -308,3 +343,10 @@ GEAR: Final = Signal("gear", "", "Powertrain.Transmission.CurrentGear", summaris
 SIGNALS: Final = (*OBD_SIGNALS, *GPS_SIGNALS, GEAR)
 BY_KEY: Final = {signal.key: signal for signal in SIGNALS}
 BY_PID: Final = {signal.pid: signal for signal in OBD_SIGNALS}
+
+
+def span(signal: Signal) -> tuple[float, float]:
+    """Return the least and the greatest number that a signal can be; for signals whose values are numbers."""
+    if isinstance(signal.codec, Linear):
+        return signal.codec.decode(0), signal.codec.decode(256**signal.size - 1)
+    return signal.least, signal.most

@@ -146,6 +146,15 @@ def test_a_device_cannot_speak_for_another(site: Site, keys: dict[str, KeyFile])
         assert refusal(car.publish, topics.packet("car_one"), b"envelope", forward_for=spoof) == DENIED
 
 
+def test_one_devices_yes_does_not_serve_another(site: Site, keys: dict[str, KeyFile]) -> None:
+    """It would, with Crossbar's cache of authorizations."""
+    with site.peer(keys["car_one"]) as one, site.peer(keys["car_two"]) as two:
+        assert refusal(one.publish, topics.packet("car_one"), b"envelope") == ""
+        assert refusal(two.publish, topics.packet("car_one"), b"envelope") == DENIED
+        assert refusal(one.subscribe, topics.receipt("car_one")) == ""
+        assert refusal(two.subscribe, topics.receipt("car_one")) == DENIED
+
+
 def test_a_persister_subscribes_by_shard_only(site: Site, keys: dict[str, KeyFile]) -> None:
     with site.peer(keys["persister"]) as persister:
         assert refusal(persister.subscribe, "odograph.packet.", "prefix") == DENIED
@@ -215,3 +224,17 @@ def test_a_node_whose_port_is_taken_says_so_in_one_line(site: Site, tmp_path: Pa
     node = Node(tmp_path / "node", write_node(tmp_path / "node", site.home.path, free_port(), taken))
     with pytest.raises(UnavailableError, match=f"port {taken} is taken"):
         node.launch()
+
+
+def test_the_largest_envelope_passes_and_a_larger_message_ends_its_senders_connection_only(
+    site: Site, keys: dict[str, KeyFile]
+) -> None:
+    largest = bytes(256 * 1024)
+    with site.peer(keys["persister"]) as persister, site.peer(keys["car_two"]) as other:
+        persister.subscribe(topics.packet_prefix(topics.shard("car_one")), "prefix")
+        with site.peer(keys["car_one"]) as car:
+            car.publish(topics.packet("car_one"), largest)
+            assert persister.hear()[0][3] == (largest,)
+            car.publish_until_dropped(topics.packet("car_one"), largest + bytes(16 * 1024))
+        assert other.publish(topics.event("car_two"), "still here").id
+        assert len(persister.events) == 1

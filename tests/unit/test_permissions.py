@@ -111,6 +111,6 @@ def test_no_peer_may_speak_for_another() -> None:
         assert not allowed(role, AUTHIDS[role], uri, action, {"match": match, **spoof})
 
 
-def test_only_events_may_be_retained() -> None:
+def test_nothing_may_be_retained() -> None:
     retained = {uri for role, action, _, uri in GRANTED if allowed(role, AUTHIDS[role], uri, action, {"retain": True})}
-    assert retained == {"odograph.event.car_one"}
+    assert retained == set()

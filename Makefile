@@ -1,0 +1,70 @@
+# odograph's whole interface for a newcomer and for a developer. Python 3.11 to 3.13 and make are all it needs;
+# `make services` also needs Java 17, Maven and Go. Everything that is made here stays in .venv and .cache.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := components tests bench examples schemas
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check static services gpsd bench clean
+
+help:
+	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
+	@echo 'make test       the tests; those that need a service that is not here say how to get it'
+	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
+	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol) and gpsd, for the tests'
+	@echo 'make bench      what it costs, in ratios'
+	@echo 'make clean      forget .venv and .cache'
+	@echo 'PYTHON=python3.12 chooses the Python that .venv is made from.'
+
+.venv/.stamp: setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo 'odograph needs Python 3.11 to 3.13: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo 'this Python cannot make a virtual environment: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Setting up .venv (once, about a minute)'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@touch $@
+
+demo: .venv/.stamp
+	$(BIN)/odograph demo $(if $(FOR),--for $(FOR)) $(if $(REPLAY),--replay $(REPLAY)) $(ARGS)
+
+test: .venv/.stamp
+	$(BIN)/python -m pytest -q -ra $(ARGS)
+
+check: static test
+
+static: .venv/.stamp
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	@find $(SOURCES) -name '*.py' -exec awk 'FNR == 501 { print FILENAME ": over 500 lines"; bad = 1 } END { exit bad }' {} +
+
+bench: .venv/.stamp
+	@for script in bench/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+services: .cache/kafka/.stamp .cache/ferretdb gpsd
+	@echo 'Apache Kafka and FerretDB are here: make test'
+
+.cache/kafka/.stamp: tests/services/kafka/pom.xml
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo 'Apache Kafka needs Java 17 and Maven' >&2; exit 1; }
+	@echo 'Fetching Apache Kafka (43 MB)'
+	@rm -rf .cache/kafka
+	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
+	@touch $@
+
+# MongoDB's own server is in no package registry. FerretDB speaks its protocol, and is one Go module.
+.cache/ferretdb: $(wildcard tests/services/ferretdb/*)
+	@command -v go >/dev/null || { echo 'FerretDB is built with Go' >&2; exit 1; }
+	@echo 'Building FerretDB (once, about a minute)'
+	@mkdir -p .cache
+	@cd tests/services/ferretdb && CGO_ENABLED=0 go build -buildvcs=false -o $(CURDIR)/.cache/ferretdb .
+	@touch $@
+
+gpsd:
+	@sh tests/services/gpsd.sh
+
+clean:
+	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

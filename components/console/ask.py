@@ -1,0 +1,106 @@
+"""One question to the router as an operator, and its errors in words. Process wiring."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from autobahn.twisted.component import Component
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError
+from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred  # noqa: A004 - Twisted's own
+from twisted.internet.error import ConnectError
+from twisted.internet.task import react
+
+from components.keyfile import KeyFile, read_key_file
+from components.wire.errors import OdographError, RefusedError, UnavailableError
+from components.wire.topics import REALM
+
+T = TypeVar("T")
+_ANSWER_S: Final = 30
+_START_ROUTER = "is it started? (cd router && crossbar start)"
+
+
+def ask(router: str, key_path: Path, question: Callable[[ApplicationSession], Awaitable[T]]) -> T:
+    """Join as the operator of a key file, ask, leave; blocks, and may be called once a process.
+
+    Raises:
+        ConfigError: The key file is missing or wrong.
+        RefusedError: Router or device said no.
+        UnavailableError: Router or device is away, or did not answer in 30 s.
+    """
+    key = read_key_file(key_path)
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
+        asking = ensureDeferred(_ask(reactor, router, key, question))
+        asking.addTimeout(_ANSWER_S, reactor)
+        return asking.addCallbacks(answers.append, lambda failure: errors.append(failure.value))
+
+    # `react` always ends by SystemExit; what came of it is in the lists.
+    with contextlib.suppress(SystemExit):
+        react(main)
+    if errors:
+        raise _in_words(errors[0], router, key)
+    if not answers:
+        raise UnavailableError("interrupted")
+    return answers[0]
+
+
+async def _ask(
+    reactor: Any,  # noqa: ANN401
+    router: str,
+    key: KeyFile,
+    question: Callable[[ApplicationSession], Awaitable[T]],
+) -> T:
+    done = Deferred[T]()
+
+    async def main(_reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
+        try:
+            done.callback(await question(session))
+        except Exception as error:  # noqa: BLE001 - handed on whole
+            done.errback(error)
+
+    def failed(_component: Component, error: BaseException) -> None:
+        if not done.called:
+            done.errback(error)
+
+    component = Component(
+        main=main,
+        realm=REALM,
+        transports=[{"type": "websocket", "url": router, "serializers": ["cbor"], "max_retries": 0}],
+        authentication={"cryptosign": {"authid": key.authid, "privkey": key.private_key}},
+        is_fatal=lambda _error: True,
+    )
+    component.on("connectfailure", failed)
+    ended: Deferred[None] = component.start(reactor)
+    try:
+        return await done
+    finally:
+        with contextlib.suppress(Exception):
+            # Its errors came by `failed`.
+            await ended
+
+
+def _in_words(error: BaseException, router: str, key: KeyFile) -> BaseException:
+    if isinstance(error, OdographError):
+        return error
+    if isinstance(error, ApplicationError):
+        return _answer_in_words(error, key)
+    if isinstance(error, TimeoutError):
+        return UnavailableError(f"no answer from {router} within {_ANSWER_S} s")
+    if isinstance(error, (ConnectError, OSError)):
+        return UnavailableError(f"the router at {router} cannot be reached: {_START_ROUTER}")
+    return UnavailableError(f"the router at {router} ended the connection: {error}")
+
+
+def _answer_in_words(error: ApplicationError, key: KeyFile) -> OdographError:
+    code, words = str(error.error), " ".join(str(one) for one in error.args)
+    if code == ApplicationError.NO_SUCH_PROCEDURE:
+        return UnavailableError(f"nobody answers ({words}): is the device or the persister connected?")
+    if code == ApplicationError.NOT_AUTHORIZED:
+        return RefusedError("not_authorized", f"{key.authid} ({key.role}) may not do this")
+    if code in {ApplicationError.AUTHENTICATION_FAILED, ApplicationError.NO_SUCH_PRINCIPAL}:
+        return RefusedError("authentication", f"the router does not know {key.authid} by this key")
+    return RefusedError(code.rsplit(".", 1)[-1], words or code)

@@ -1,0 +1,207 @@
+"""The operators' commands: status, dtcs, clear-dtcs, devices, latest, minutes."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from autobahn.twisted.wamp import ApplicationSession
+
+from components.cloud.config import DEVICE_URL
+from components.cloud.stores import open_archive_reader
+from components.cloud.wamp_fleet import stored_form
+from components.console import show
+from components.console.ask import ask
+from components.wire import packet as packets
+from components.wire.errors import RefusedError, UnavailableError
+from components.wire.times import parse_iso
+from components.wire.topics import check_id, device_procedure, fleet_procedure
+
+Json = Mapping[str, Any]
+_json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+_device = click.argument("device", metavar="ID")
+
+
+def _router(command: Callable[..., Any]) -> Callable[..., Any]:
+    router = click.option("--router", default=DEVICE_URL, show_default=True, help="Where the router listens.")
+    key = click.option(
+        "--key",
+        type=click.Path(path_type=Path),
+        default=Path("var/operators/admin.key"),
+        show_default=True,
+        help="Your KEYFILE.",
+    )
+    return router(key(command))
+
+
+class _Time(click.ParamType[int]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Return ms UTC of an ISO 8601 time; one without a zone is UTC."""
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2026-11-21T10:05:00Z", param, ctx)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@click.command()
+@_device
+@_json
+@_router
+def status(device: str, as_json: bool, router: str, key: Path) -> None:
+    """Ask a car how it is."""
+    _print(_ask_device(router, key, device, "status"), show.status, as_json=as_json)
+
+
+@click.command()
+@_device
+@click.option("--refresh", is_flag=True, help="Ask the car's ECUs now.")
+@_json
+@_router
+def dtcs(device: str, refresh: bool, as_json: bool, router: str, key: Path) -> None:
+    """Ask a car for its trouble codes."""
+    _print(_ask_device(router, key, device, "dtcs", refresh), show.codes, as_json=as_json)
+
+
+@click.command("clear-dtcs")
+@_device
+@_json
+@_router
+def clear_dtcs(device: str, as_json: bool, router: str, key: Path) -> None:
+    """Clear a car's trouble codes, if it stands with its engine off; exit code 1 when it was not done."""
+    check_id(device, "device")
+
+    async def clear(session: ApplicationSession) -> Json:
+        prepared = await session.call(device_procedure(device, "prepare_clear"))
+        outcome: Json = await session.call(device_procedure(device, "clear_dtcs"), prepared["token"])
+        return outcome
+
+    found = ask(router, key, clear)
+    if as_json:
+        click.echo(json.dumps(found))
+    if found["outcome"] == "refused":
+        raise RefusedError(found["reason"], f"{device} was not cleared: {found['reason']}")
+    if found["outcome"] != "cleared":
+        raise UnavailableError(f"{device}: no clear answer came; ask for its codes before you try again")
+    if not as_json:
+        click.echo(f"{device}: cleared")
+
+
+@click.command()
+@_json
+@_router
+def devices(as_json: bool, router: str, key: Path) -> None:
+    """List the fleet's devices."""
+    _print(ask(router, key, _calling(fleet_procedure("devices"))), show.devices, as_json=as_json)
+
+
+@click.command()
+@_device
+@_json
+@_router
+def latest(device: str, as_json: bool, router: str, key: Path) -> None:
+    """Show a device's latest packet."""
+    found = ask(router, key, _calling(fleet_procedure("latest"), check_id(device, "device")))
+    if found is None:
+        raise UnavailableError(f"{device} has no packet yet")
+    _print(_minute(found, readings=True), lambda one: show.minutes([one]), as_json=as_json)
+
+
+@click.command()
+@_device
+@click.option("--since", type=_Time(), help="Packets that start then or later (ISO 8601).")
+@click.option("--until", type=_Time(), help="Packets that start before.")
+@click.option("--readings", is_flag=True, help="With every reading (JSON only).")
+@click.option("--archive", help="Read this store directly (sqlite:PATH, mongodb://HOST/DATABASE): no router needed.")
+@_json
+@_router
+def minutes(
+    device: str,
+    since: int | None,
+    until: int | None,
+    readings: bool,
+    archive: str | None,
+    as_json: bool,
+    router: str,
+    key: Path,
+) -> None:
+    """List a device's packets, oldest first; --json prints one object a line."""
+    check_id(device, "device")
+    found = (
+        _from_archive(archive, device, since, until)
+        if archive
+        else iter(ask(router, key, _paging(device, since, until)))
+    )
+    forms = (_minute(one, readings=readings) for one in found)
+    if as_json:
+        for form in forms:
+            click.echo(json.dumps(form, separators=(",", ":")))
+    else:
+        show.minutes(list(forms))
+
+
+def commands() -> list[Any]:
+    """Return this module's commands for the `odograph` group."""
+    return [status, dtcs, clear_dtcs, devices, latest, minutes]
+
+
+def _ask_device(router: str, key: Path, device: str, name: str, *arguments: object) -> Json:
+    procedure = device_procedure(check_id(device, "device"), name)
+    try:
+        found: Json = ask(router, key, _calling(procedure, *arguments))
+    except UnavailableError as error:
+        raise UnavailableError(f"{device} does not answer: {error}") from error
+    return found
+
+
+def _calling(procedure: str, *arguments: object) -> Callable[[ApplicationSession], Awaitable[Any]]:
+    async def call(session: ApplicationSession) -> Any:  # noqa: ANN401 - whatever the procedure answers
+        return await session.call(procedure, *arguments)
+
+    return call
+
+
+def _paging(device: str, since: int | None, until: int | None) -> Callable[[ApplicationSession], Awaitable[list[Json]]]:
+    async def pages(session: ApplicationSession) -> list[Json]:
+        found: list[Json] = []
+        from_ms, after, more = since, "", True
+        while more:
+            page = await session.call(fleet_procedure("minutes"), device, from_ms, until, after)
+            found += page["minutes"]
+            more = page["more"]
+            if found:
+                after, from_ms = found[-1]["id"], parse_iso(found[-1]["packet"]["start"])
+        return found
+
+    return pages
+
+
+def _from_archive(uri: str, device: str, since: int | None, until: int | None) -> Iterator[Json]:
+    archive = open_archive_reader(uri, Path.cwd())
+    try:
+        yield from map(stored_form, archive.minutes(device, since, until))
+    finally:
+        archive.close()
+
+
+def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
+    """Return a stored packet as `minutes --json` prints it."""
+    form = stored["packet"]
+    minute: dict[str, object] = {key: stored[key] for key in ("id", "device", "account", "vehicle", "driver")}
+    minute |= {key: form[key] for key in ("session", "start", "period_s", "clock", "identity")}
+    if readings:
+        opened = packets.read(form)
+        minute["readings"] = [one.as_row() for one in opened.readings or ()]
+    minute |= {key: form[key] for key in ("summary", "dtcs", "dtcs_at", "gaps", "config_hash")}
+    return minute | {key: form[key] for key in ("clock_fix", "freeze_frame") if key in form}
+
+
+def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> None:  # noqa: ANN401 - JSON
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for_people(found)

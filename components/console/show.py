@@ -1,0 +1,93 @@
+"""Answers as people read them: tables and lines, made with rich. Otherwise pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Json = Mapping[str, Any]
+
+
+def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
+    """Print a table; "nothing yet" where there are no lines."""
+    console = Console()
+    if not lines:
+        console.print(f"{title}: nothing yet")
+        return
+    table = Table(title=title, title_justify="left")
+    for n, column in enumerate(columns):
+        # What a line is about must stay whole where the terminal is narrow.
+        table.add_column(column, no_wrap=n == 0)
+    for line in lines:
+        table.add_row(*("" if one is None else str(one) for one in line))
+    console.print(table)
+
+
+def status(found: Json) -> None:
+    """Print a device's answer to `status`."""
+    recorder, car, outbox = found["recorder"], found["car"], found["outbox"]
+    sim = found["sim"]
+    rows(
+        str(found["device"]),
+        ("what", "how it is"),
+        [
+            ("session", f"{found['session']}, clock from {found['clock']}, up {found['uptime_s']} s"),
+            ("readings", f"{recorder['readings']}, latest {recorder['latest_at'] or 'none'}"),
+            ("car", car["trouble"] or ("connected" if car["connected"] else "away")),
+            ("adapter", f"{car['adapter'] or '?'} at {car['port'] or '?'}, {car['protocol'] or 'no protocol'}"),
+            ("voltage", f"{car['voltage_v']} V" if car["voltage_v"] is not None else "?"),
+            ("VIN", car["vin"] or car["vin_why"]),
+            ("signals", f"{len(car['supported'])} of 36"),
+            ("GPS", f"{found['gps']['fix']}D" if found["gps"]["fix"] else found["gps"]["why"]),
+            ("SIM", f"ICCID {sim['iccid'] or sim['iccid_why']}, IMEI {sim['imei'] or sim['imei_why']}"),
+            (
+                "packets",
+                f"{outbox['waiting']} waiting, {outbox['receipted']} receipted, {outbox['rejected']} rejected",
+            ),
+        ],
+    )
+
+
+def codes(found: Json) -> None:
+    """Print a device's answer to `dtcs`."""
+    rows(
+        f"{found['device']}: codes as of {found['at'] or 'never'}",
+        ("code", "status", "ECU", "first seen", "last seen"),
+        [(one["code"], one["status"], one["ecu"], one["first_seen"], one["last_seen"]) for one in found["dtcs"]],
+    )
+
+
+def devices(found: Sequence[Json]) -> None:
+    """Print the fleet."""
+    rows(
+        "devices",
+        ("id", "state", "account", "vehicle", "driver", "latest packet"),
+        [[one[key] for key in ("id", "state", "account", "vehicle", "driver", "latest")] for one in found],
+    )
+
+
+def minutes(found: Sequence[Json]) -> None:
+    """Print one line a packet."""
+    rows(
+        "packets",
+        ("start", "period", "session", "readings", "speed mean", "rpm mean", "codes", "gaps"),
+        [
+            (
+                one["start"],
+                f"{one['period_s']} s",
+                one["session"],
+                max(figures["count"] for figures in one["summary"].values()),
+                _mean(one, "speed"),
+                _mean(one, "rpm"),
+                " ".join(code["code"] for code in one["dtcs"]),
+                len(one["gaps"]),
+            )
+            for one in found
+        ],
+    )
+
+
+def _mean(minute: Json, key: str) -> str | None:
+    mean = minute["summary"][key].get("mean")
+    return None if mean is None else f"{mean:.1f}"

@@ -1,0 +1,148 @@
+"""ports.Car: one suite over the fake, and over ObdCar on the virtual car's terminal and on its TCP port."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from components.edge.obd_car import ObdCar
+from components.edge.ports import Car, CarAwayError, Dtc, Sample
+from components.edge.system_clock import elapsed_ms
+from components.virtual_car.car import Options, VirtualCar
+from components.virtual_car.chip import Turn
+from components.virtual_car.codes import CodeMemory
+from components.wire.signals import BY_KEY, OBD_SIGNALS, REASONS
+from tests.fakes import FakeCar
+
+KEYS = {signal.key for signal in OBD_SIGNALS}
+CODES = CodeMemory(stored=("P0420", "P0301", "U0100", "C0035"), pending=("P0171",), permanent=("P0420",))
+HAS = frozenset(KEYS - {"maf", "abs_load", "o212", "obd_standard"})
+
+
+@dataclass
+class Kind:
+    """A kind of car: a way to make one that is there, parked, with CODES and all of HAS; how to take it away."""
+
+    car: Car
+    leave: Callable[[], None]
+
+
+def on_virtual_car(port: str) -> Iterator[Kind]:
+    is_silent = False
+
+    def fault(turn: Turn) -> Turn:
+        return Turn() if is_silent else turn
+
+    def leave() -> None:
+        nonlocal is_silent
+        is_silent = True
+
+    options = Options(parked=True, codes=CODES, supported=HAS, latency_s=0.004, fault=fault)
+    with VirtualCar(options) as running:
+        car = ObdCar(getattr(running, port), clock=elapsed_ms)
+        yield Kind(car, leave)
+        car.close()
+
+
+def fake() -> Iterator[Kind]:
+    car = FakeCar(elapsed_ms, {"rpm": 0.0, "speed": 0, "temp": 20})
+    stored = tuple(Dtc(code, "stored", "7E8") for code in CODES.stored)
+    car.codes = (*stored, Dtc("P0171", "pending", "7E8"), Dtc("P0420", "permanent", "7E8"))
+
+    def leave() -> None:
+        car.away = "timeout"
+
+    yield Kind(car, leave)
+
+
+@pytest.fixture(params=["fake", "obd", "obd_tcp"])
+def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    yield from fake() if request.param == "fake" else on_virtual_car(request.param)
+
+
+def connected(car: Car) -> Sample:
+    for _ in range(5):
+        sample = car.sample(elapsed_ms() + 1_000)
+        if sample.values:
+            return sample
+    raise AssertionError(car.state())
+
+
+def test_a_sample_has_a_value_with_its_time_or_a_reason_for_every_signal(kind: Kind) -> None:
+    sample = connected(kind.car)
+    assert sample.values.keys() | sample.why.keys() == KEYS
+    assert not sample.values.keys() & sample.why.keys()
+    assert sample.values.keys() == sample.measured_ms.keys()
+    assert set(sample.why.values()) <= set(REASONS)
+    assert sample.values["rpm"] == 0
+    assert sample.why["maf"] == "unsupported"
+    assert all(elapsed_ms() - 2_000 <= at_ms <= elapsed_ms() for at_ms in sample.measured_ms.values())
+
+
+def test_every_value_is_one_that_the_codec_can_carry(kind: Kind) -> None:
+    for key, value in connected(kind.car).values.items():
+        codec = BY_KEY[key].codec
+        assert codec is not None
+        assert codec.decode(codec.encode(value)) == value
+
+
+def test_the_state_names_what_is_connected(kind: Kind) -> None:
+    connected(kind.car)
+    state = kind.car.state()
+    assert (state.connected, state.trouble) == (True, "")
+    assert state.vin is not None
+    assert len(state.vin) == 17
+    assert "rpm" in state.supported
+    assert "maf" not in state.supported
+
+
+def test_codes_are_whole_and_sorted(kind: Kind) -> None:
+    connected(kind.car)
+    report = kind.car.read_dtcs(elapsed_ms() + 3_000)
+    assert list(report.codes) == sorted(report.codes)
+    assert {(code.code, code.status) for code in report.codes} == {
+        *((code, "stored") for code in CODES.stored),
+        ("P0171", "pending"),
+        ("P0420", "permanent"),
+    }
+    assert {code.ecu for code in report.codes} == {"7E8"}
+
+
+def test_now_is_now_and_only_what_was_asked(kind: Kind) -> None:
+    connected(kind.car)
+    began_ms = elapsed_ms()
+    sample = kind.car.measure_now(("rpm", "speed", "maf"), began_ms + 1_000)
+    assert sample.values == {"rpm": 0, "speed": 0}
+    assert sample.why == {"maf": "unsupported"}
+    assert min(sample.measured_ms.values()) >= began_ms
+
+
+def test_clearing_clears_what_can_be_cleared(kind: Kind) -> None:
+    connected(kind.car)
+    assert kind.car.clear_dtcs(elapsed_ms() + 2_000) == "cleared"
+    left = kind.car.read_dtcs(elapsed_ms() + 3_000).codes
+    assert {code.status for code in left} <= {"permanent"}
+
+
+def test_a_car_that_is_gone_has_reasons_within_the_deadline_and_concludes_nothing(kind: Kind) -> None:
+    connected(kind.car)
+    kind.leave()
+    for _ in range(3):
+        began_s = time.monotonic()
+        kind.car.sample(elapsed_ms() + 700)
+        assert time.monotonic() - began_s < 0.9
+    sample = kind.car.sample(elapsed_ms() + 300)
+    assert sample.values == {}
+    assert sample.why.keys() == KEYS
+    with pytest.raises(CarAwayError):
+        kind.car.read_dtcs(elapsed_ms() + 300)
+    assert kind.car.clear_dtcs(elapsed_ms() + 300) == "unknown"
+    assert kind.car.measure_now(("rpm",), elapsed_ms() + 300).values == {}
+    assert not kind.car.state().connected
+
+
+def test_after_close_the_next_sample_connects_again(kind: Kind) -> None:
+    connected(kind.car)
+    kind.car.close()
+    assert connected(kind.car).values["rpm"] == 0

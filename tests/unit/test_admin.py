@@ -1,0 +1,147 @@
+"""The server-side commands: what they make, print and refuse, and their exit codes."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from components.cloud.config import Server, read_server, server_toml
+from components.cloud.keys import load_server_keys, public_bundle
+from components.cloud.sqlite_registry import Registry
+from components.console.__main__ import run
+from components.keyfile import read_key_file
+from components.wire import bundle
+from components.wire.errors import ConfigError
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert run(["init", "--home", str(tmp_path / "var")]) == 0
+    capsys.readouterr()
+    return tmp_path / "var"
+
+
+def test_init_makes_a_home_whose_parts_fit_together(home: Path) -> None:
+    server = read_server(home / "server.toml")
+    keys = load_server_keys(server.keys.dir)
+    assert bundle.parse((home / "server.pub.json").read_text("utf-8")) == public_bundle(keys)
+    with Registry.open(server.registry.path) as registry:
+        assert [(one.id, one.role) for one in registry.principals()] == [("admin", "admin"), ("persister", "persister")]
+        for path in (home / "operators" / "admin.key", server.keys.persister):
+            key = read_key_file(path)
+            principal = registry.principal(key.authid)
+            assert principal is not None
+            assert (principal.pubkey, principal.role) == (key.public_key, key.role)
+    secrets = [*(home / "keys").iterdir(), *(home / "operators").iterdir()]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in secrets} == {0o600}
+    assert [one.name for one in home.parent.iterdir()] == ["var"]
+
+
+def test_init_refuses_what_is_there_and_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert run(["init", "--home", str(home)]) == 2
+    assert capsys.readouterr().err == f"odograph: {home} is there already: choose another --home; nothing was changed\n"
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_init_where_nothing_can_be_made_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run(["init", "--home", str(tmp_path / "file" / "var")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_device_is_added_listed_and_revoked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--account", "acme", "--vehicle", "van", "--driver", "dora"]
+    assert run(["device", "add", "car_one", "--pubkey", KEY, *more, "--home", str(home)]) == 0
+    assert run(["device", "revoke", "car_one", "--home", str(home)]) == 0
+    capsys.readouterr()
+    assert run(["device", "list", "--json", "--home", str(home)]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    kept = {name: listed[name] for name in ("id", "pubkey", "state", "account", "vehicle", "driver")}
+    assert list(kept.values()) == ["car_one", KEY, "revoked", "acme", "van", "dora"]
+    assert run(["device", "list", "--home", str(home)]) == 0
+    assert "car_one" in capsys.readouterr().out
+
+
+def test_an_operator_gets_a_key_that_the_registry_knows(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vera.key"
+    assert run(["operator", "add", "vera", "--role", "viewer", "--out", str(out), "--home", str(home)]) == 0
+    key = read_key_file(out)
+    with Registry.open(home / "registry.db") as registry:
+        vera = registry.principal("vera")
+    assert vera is not None
+    assert (
+        (key.authid, key.role, key.public_key) == (vera.id, vera.role, vera.pubkey) == ("vera", "viewer", vera.pubkey)
+    )
+
+
+def test_an_operator_that_cannot_be_added_leaves_no_key_and_no_entry(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "admin.key"
+    assert run(["operator", "add", "admin", "--role", "viewer", "--out", str(out), "--home", str(home)]) == 2
+    assert not out.exists()
+    out.write_text("mine", "utf-8")
+    assert run(["operator", "add", "vera", "--role", "viewer", "--out", str(out), "--home", str(home)]) == 2
+    assert out.read_text("utf-8") == "mine"
+    with Registry.open(home / "registry.db") as registry:
+        assert registry.principal("vera") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["device", "add", "Car", "--pubkey", KEY], "device id 'Car' is not valid"),
+        (["device", "add", "car_one", "--pubkey", "12"], "64 hex digits"),
+        (["device", "add", "admin", "--pubkey", KEY], "there is an operator or persister 'admin' already"),
+        (["device", "add", "car_one"], "Missing option '--pubkey'"),
+        (["device", "revoke", "car_one"], "there is no device 'car_one': `odograph device list` shows them"),
+        (["operator", "add", "vera", "--role", "king", "--out", "x"], "Invalid value for '--role'"),
+        (["device", "remove", "car_one"], "No such command 'remove'"),
+        (["fly"], "No such command 'fly'"),
+        (["device", "list", "--home", "/nowhere"], "/nowhere/registry.db does not exist: run: odograph init"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    where = [] if "--home" in arguments or arguments == ["fly"] else ["--home", str(home)]
+    assert run([*arguments, *where]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("odograph: ")
+    assert said in printed.err
+    assert (printed.err.count("\n"), printed.out) == (1, "")
+
+
+def test_a_registry_that_is_away_is_exit_code_1(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory stands where its journal should be; root, who runs some tests, is stopped by nothing less."""
+    (home / "registry.db-journal").mkdir()
+    assert run(["device", "add", "car_one", "--pubkey", KEY, "--home", str(home)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_server_toml_says_every_fault_at_once(tmp_path: Path) -> None:
+    text = server_toml(router_url="http://x", archive="mysql:x", feed="kafka://nowhere").replace("00-ff", "ff-00")
+    (tmp_path / "server.toml").write_text(text + "\n[more]\n", "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_server(tmp_path / "server.toml")
+    assert {fault.split(":")[0] for fault in caught.value.faults} == {
+        "router.url",
+        "archive.uri",
+        "feed.uri",
+        "intake.shards",
+        "more",
+    }
+
+
+def test_paths_in_server_toml_stand_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.toml").write_text(server_toml(feed="kafka://one:9092,two:9092"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    server: Server = read_server(Path("server.toml"))
+    assert server.archive.uri == f"sqlite:{tmp_path}/archive.db"
+    assert server.feed.uri == "kafka://one:9092,two:9092"
+    assert (server.registry.path, server.keys.dir) == (tmp_path / "registry.db", tmp_path / "keys")
+    assert server.intake.shard_ids()[0] == "00"
+    assert len(server.intake.shard_ids()) == 256

@@ -1,0 +1,149 @@
+"""Columns: nothing is lost on the way there and back, and nothing else is let in."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.wire import columns
+from components.wire.reading import Reading, check_value
+from components.wire.signals import BY_KEY, Value
+from tests.wire_made import START_MS, readings, same
+
+
+def one(values: dict[str, Value], at: int = 0, **ages: int) -> Reading:
+    why = {key: "no_data" for key in BY_KEY if key not in values}
+    return Reading.checked(START_MS + at, values, why, ages)
+
+
+def form_of(*found: Reading) -> Any:  # noqa: ANN401 - JSON to be spoilt
+    return columns.encode(found, START_MS)
+
+
+@given(readings())
+@settings(max_examples=150, deadline=None)
+def test_arbitrary_readings_come_back_the_same(found: tuple[Reading, ...]) -> None:
+    back = columns.decode(columns.encode(found, START_MS), START_MS, 6000)
+    assert len(back) == len(found)
+    for was, came in zip(found, back, strict=True):
+        assert came.at_ms == was.at_ms
+        assert same(dict(was.values), dict(came.values))
+        assert came.why == was.why
+        assert came.age_ms == was.age_ms
+
+
+def test_no_readings_come_back_as_none() -> None:
+    assert columns.decode(form_of(), START_MS, 6000) == ()
+
+
+@pytest.mark.parametrize("value", [-0.0, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 7, -3.25])
+def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> None:
+    (back,) = columns.decode(form_of(one({"climb": value})), START_MS, 1)
+    assert repr(float(back.values["climb"])) == repr(float(value))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("speed", 256), ("speed", -1), ("temp", -41), ("rpm", float("nan")), ("rpm", float("inf")), ("rpm", True),
+        ("climb", "up"), ("climb", 1e300), ("heading", 361), ("gps_fix", 1), ("dtc_ff", "P0_42"),
+        ("fuel_status", "sleepy"), ("aux_input", 1), ("o211", {"voltage_v": 9, "trim_percent": None}),
+        ("o211", {"voltage_v": 0.1, "trim_percent": None, "more": 1}), ("o2_sensor_position_b", ["b1s2", "b1s1"]),
+        ("location", {"type": "Point", "coordinates": [181, 0]}), ("location", {"type": "Point", "coordinates": [0]}),
+        ("location", {"type": "Point", "coordinates": [0, 0], "bbox": []}), ("location", [0, 0]),
+    ],
+)  # fmt: skip
+def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Value) -> None:
+    with pytest.raises(ValueError, match=key):
+        check_value(key, value)
+    with pytest.raises(ValueError, match=key):
+        form_of(one({key: value}))
+
+
+def spoilt() -> list[tuple[str, Any]]:
+    two = (one({"rpm": 900.0, "o211": {"voltage_v": 0.1, "trim_percent": 0.0}}, 0, rpm=5), one({"speed": 3}, 1000))
+
+    def change(what: str, *path: str | int, to: object) -> tuple[str, Any]:
+        form = form_of(*two)
+        found = form
+        for step in path[:-1]:
+            found = found[step]
+        found[path[-1]] = to
+        return what, form
+
+    return [
+        change("a reading without a time", "at", 1, to=None),
+        change("True for 1", "at", 1, to=True),
+        change("a float difference", "columns", "rpm", "d", 0, to=3600.0),
+        change("no such reason", "columns", "load", to="bored"),
+        change("a form of another signal", "columns", "rpm", to={"e": 0, "d": [900, None]}),
+        change("values where the car sends codes", "columns", "dtc_ff", to={"v": [1, None]}),
+        change("one value too many", "columns", "rpm", "d", to=[3600, None, None]),
+        change("more than two bytes", "columns", "rpm", "d", 0, to=65536),
+        change("less than none", "columns", "rpm", "d", 0, to=-1),
+        change("an exponent of 8", "columns", "climb", to={"e": 8, "d": [1, None]}),
+        change("a true exponent", "columns", "climb", to={"e": True, "d": [1, None]}),
+        change("a place off the Earth", "columns", "location", to={"lon": [1800000001, 0], "lat": [0, 0]}),
+        change("half a place", "columns", "location", to={"lon": [1, None], "lat": [1, 1]}),
+        change("a value out of its span", "columns", "speed", to={"v": [None, 256]}),
+        change("NaN", "columns", "climb", to={"v": [float("nan"), 1]}),
+        change("NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
+        change("a word among values", "columns", "climb", to={"v": ["1", 1]}),
+        change("reasons missing", "why", "rpm", to=[]),
+        change("reasons too many", "why", "rpm", to=[{"no_data": 2}]),
+        change("a reason unknown", "why", "rpm", to=[{"bored": 1}]),
+        change("an endless run", "why", "rpm", to=[{"no_data": 10**15}]),
+        change("an empty run", "why", "rpm", to=[{"no_data": 0}, {"no_data": 1}]),
+        change("a list for a run", "why", "rpm", to=[["no_data", 1]]),
+        change("reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
+        change("reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
+        change("a moment after the reading", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
+        change("a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),
+        change("a moment missing", "measured", to=[{"of": ["rpm"], "at": [None, None]}]),
+        change("a signal twice", "measured", to=[{"of": ["rpm"], "at": [-5, None]}, {"of": ["rpm"], "at": [-6, None]}]),
+        change("a signal twice in a group", "measured", to=[{"of": ["rpm", "rpm"], "at": [-5, None]}]),
+        change("a moment of an unknown signal", "measured", to=[{"of": ["stranger"], "at": [-5, None]}]),
+        change("a moment of a signal without values", "measured", to=[{"of": ["load"], "at": [None, None]}]),
+        change("an unhashable signal", "measured", to=[{"of": [["rpm"]], "at": [-5, None]}]),
+        change("sums beyond what numbers can be", "at", to=[2**53, 0]),
+    ]
+
+
+@pytest.mark.parametrize(("what", "form"), spoilt(), ids=[what for what, _ in spoilt()])
+def test_a_spoilt_table_is_refused(what: str, form: object) -> None:  # noqa: ARG001 - names the case
+    with pytest.raises(ValueError):  # noqa: PT011 - every message is checked by no one but people
+        columns.decode(form, START_MS, 6000)
+
+
+def test_more_readings_than_allowed_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 1"):
+        columns.decode(form_of(one({}), one({})), START_MS, 1)
+
+
+def test_a_signal_named_a_hundred_thousand_times_costs_nothing() -> None:
+    form = form_of(*(one({"rpm": 900.0}, at) for at in range(6000)))
+    form["measured"] = [{"of": ["rpm"] * 100_000, "at": [-1] + [1] * 5999}]
+    began = time.process_time()
+    with pytest.raises(ValueError, match="at most"):
+        columns.decode(form, START_MS, 6000)
+    assert time.process_time() - began < 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["at", "measured", "why", *BY_KEY]), json_values)
+@settings(max_examples=200, deadline=None)
+def test_any_json_anywhere_is_read_or_refused_by_one_kind_of_error(place: str, junk: object) -> None:
+    form = form_of(one({"rpm": 900.0, "climb": 0.5}, 0, rpm=5))
+    (form["columns"] if place in BY_KEY else form)[place] = junk
+    try:
+        columns.decode(form, START_MS, 6000)
+    except ValueError:
+        return

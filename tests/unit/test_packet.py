@@ -1,0 +1,184 @@
+"""Packets: the same packet, the same bytes; any other bytes, one kind of error."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.wire import packet, strict_json
+from components.wire.errors import RejectedError
+from components.wire.reading import Reading
+from components.wire.signals import BY_KEY, Value
+from components.wire.summary import STATISTICS
+from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
+from tests.wire_made import REAL, SESSION, START_MS, minute, readings, real_minute
+
+text = st.text(max_size=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def form() -> dict[str, Any]:
+    found = packet.parse(packet.pack(full()))
+    assert isinstance(found, dict)
+    return found
+
+
+def full() -> packet.Packet:
+    values: dict[str, Value] = {"rpm": 900.0, "climb": 0.5}
+    reading = Reading.checked(START_MS, values, {key: "no_data" for key in BY_KEY if key not in values}, {"rpm": 7})
+    return minute(
+        (reading,),
+        identity=packet.Identity("JTEEP21A750123456", None, "3" * 15, {"iccid": "unsupported"}),
+        dtcs=(packet.TroubleCode("P0420", "stored", "7E8", START_MS - 1, START_MS + 1),),
+        dtcs_at_ms=START_MS + 1,
+        freeze_frame={"dtc_ff": "P0420", "o211": {"voltage_v": 0.1, "trim_percent": None}, "aux_input": True},
+        gaps=(packet.Gap(START_MS, START_MS + 999, "late"),),
+        clock_fix=packet.ClockFix("f" * 16, -7),
+    )
+
+
+@given(readings())
+@settings(max_examples=60, deadline=None)
+def test_a_packet_comes_back_equal_and_packs_to_the_same_bytes(found: tuple[Reading, ...]) -> None:
+    first = minute(found)
+    packed = packet.pack(first)
+    again = packet.read(packet.parse(packed))
+    assert again == first
+    assert packet.pack(again) == packed == packet.pack(minute(tuple(found)))
+
+
+def test_a_packet_with_every_part_comes_back_equal() -> None:
+    assert packet.read(form()) == full()
+
+
+@pytest.mark.parametrize("without", ["readings", "freeze_frame", "clock_fix"])
+def test_an_optional_part_may_be_missing(without: str) -> None:
+    found = form()
+    del found[without]
+    again = packet.read(found)
+    assert getattr(again, without) is None
+    assert without not in strict_json.dumps(packet.parse(packet.pack(again))).decode()
+
+
+def test_a_check_without_readings_gives_the_rest_of_the_packet() -> None:
+    found = packet.read(form(), with_readings=False)
+    assert found.readings is None
+    assert (found.id, found.start_ms) == (full().id, START_MS)
+    spoilt = form()
+    spoilt["readings"]["columns"]["rpm"]["d"] = [70_000]
+    with pytest.raises(RejectedError, match="schema: rpm"):
+        packet.read(spoilt, with_readings=False)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real recording is not beside this checkout (../shared/data)")
+def test_the_real_minute_comes_back_to_the_last_digit() -> None:
+    first = real_minute()
+    packed = packet.pack(first)
+    again = packet.read(packet.parse(packed))
+    assert again.readings == first.readings
+    assert packet.pack(again) == packed
+    recorded = json.loads(REAL.read_text())["readings"]
+    assert [reading.values["maf"] for reading in again.readings or ()] == [row["maf"] for row in recorded]
+    assert [reading.values["heading"] for reading in again.readings or ()] == [row["heading"] for row in recorded]
+
+
+def test_the_id_is_the_natural_key() -> None:
+    assert full().id == f"car_one/{SESSION}/{minute_id(START_MS)}"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema",), "odograph.packet.v2"),
+        (("id",), "car_two/x/y"),
+        (("device",), "Car"),
+        (("period_s",), 7),
+        (("period_s",), True),
+        (("start",), "2026-11-21T10:05:00.000Z"),
+        (("start",), "0999-01-01T00:00:00Z"),
+        (("start",), "2026-13-01T00:00:00Z"),
+        (("dtcs_at",), "2026-11-21T10:05:00Z"),
+        (("dtcs_at",), "\u0662026"),
+        (("clock",), []),
+        (("identity", "vin"), "JTEEP21A75012345O"),
+        (("identity", "vin"), None),
+        (("identity", "iccid"), "1" * 19),
+        (("summary", "rpm"), {"count": 5}),
+        (("summary", "rpm", "count"), 6001),
+        (("summary", "heading"), {"count": 0, "mean": 1.0}),
+        (("summary", "heading"), {"count": 1, "mean": 1e999}),
+        (("summary", "rpm"), dict.fromkeys(STATISTICS, 0)),
+        (("summary", "fuel_pressure"), {"count": 0}),
+        (("freeze_frame", "rpm"), "fast"),
+        (("freeze_frame", "rpm"), 99999),
+        (("freeze_frame", "stranger"), 1),
+        (("gaps",), [None]),
+        (("gaps",), [{}] * 1001),
+        (("dtcs", 0, "code"), "P04200"),
+        (("dtcs", 0, "ecu"), "x"),
+        (("clock_fix", "offset_ms"), 2**53 + 1),
+        (("clock_fix",), None),
+        (("readings",), None),
+        (("readings", "at"), [60_000]),
+        (("readings", "at"), [-1]),
+        (("config_hash",), "0" * 15),
+        (("x\ud800",), 1),
+        (("schema",), "x" * 9000),
+    ],
+)
+def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], value: object) -> None:
+    found: Any = form()
+    inner = found
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(RejectedError) as caught:
+        packet.read(found)
+    assert caught.value.code == "schema"
+    str(caught.value).encode()  # a message that no store can keep would stop the persister
+    assert len(str(caught.value)) < 400
+
+
+def test_readings_out_of_order_are_rejected() -> None:
+    empty = dict.fromkeys(BY_KEY, "no_data")
+    found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))
+    with pytest.raises(RejectedError, match="not in order"):
+        packet.read(packet.parse(packet.pack(minute(found))))
+
+
+def test_two_readings_at_one_moment_are_kept() -> None:
+    twins = (Reading(START_MS, {}, dict.fromkeys(BY_KEY, "no_data")),) * 2
+    assert packet.read(packet.parse(packet.pack(minute(twins)))).readings == twins
+
+
+@given(st.binary(max_size=100) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_packet_or_rejected(data: bytes) -> None:
+    with pytest.raises(RejectedError) as caught:
+        packet.read(packet.parse(data))
+    assert caught.value.code in {"parse", "schema"}
+
+
+@given(json_values | st.lists(json_values))
+def test_any_json_for_a_packet_is_rejected(value: Any) -> None:  # noqa: ANN401 - JSON
+    with pytest.raises(RejectedError, match="schema"):
+        packet.read(value)
+
+
+@given(st.sampled_from(sorted(form())), json_values)
+@settings(deadline=None)
+def test_any_json_in_any_part_is_read_or_rejected(key: str, value: object) -> None:
+    with contextlib.suppress(RejectedError):
+        packet.read(form() | {key: value})
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_every_moment_comes_back(at_ms: int) -> None:
+    assert parse_iso(iso_ms(at_ms)) == at_ms
+    assert parse_iso(iso_s(at_ms // 1000 * 1000)) == at_ms // 1000 * 1000
