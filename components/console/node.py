@@ -7,6 +7,7 @@ is for commands and tests, not for a reactor's thread.
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -43,11 +44,16 @@ class Urls:
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback TCP port that nobody listens on now.
+
+    It lies below the range that the system gives to outgoing connections: from there, a client that retries the port
+    of a router which is away could be given that very port, talk to itself, and keep the router from coming back.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:
