@@ -1,6 +1,6 @@
 """The recorder on a clock that the test moves: its rhythm, whatever car, card and clocks do."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, cast
 
 import pytest
@@ -10,31 +10,13 @@ from twisted.python.failure import Failure
 
 from components.edge.ports import Dtc, Sample
 from components.edge.recorder import Recorder, Sources
-from components.edge.sqlite_readings import Kind
 from components.edge.timeline import Timeline
 from components.wire.errors import UnavailableError
 from components.wire.signals import OBD_SIGNALS
-from tests.edge_parts import ONE, T0, HeldLane, InlineLane, as_lane
+from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane
 from tests.fakes import FakeCar, FakeGps
 
-Row = tuple[str, str, int, Mapping[str, Any]]
 P0420 = Dtc("P0420", "stored", "7E8")
-
-
-class Journal:
-    """Keeps rows in memory, as (session, kind, ms, body); refuses while `full`."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.full: Exception | None = None
-
-    def append(self, session: str, rows: list[tuple[Kind, int, Mapping[str, object]]], /) -> None:
-        if self.full is not None:
-            raise self.full
-        self.rows += [(session, *row) for row in rows]
-
-    def of(self, kind: str) -> list[Row]:
-        return [row for row in self.rows if row[1] == kind]
 
 
 class Bench:
