@@ -79,12 +79,12 @@ class ReadingsWriter:
                 "(SELECT seq FROM rows WHERE kind = 'reading' AND seq < (SELECT seq FROM floor) ORDER BY seq LIMIT ?)",
                 (limit,),
             ).rowcount
-            # Sessions stand one after another: of those that begin below the floor only the one that is at it has
-            # readings above.
+            # Sessions stand one after another: of those that begin below the floor only the last has readings above
+            # it. A reading's own word for its session is not taken: it may be corrupt.
             self._connection.execute(
                 "DELETE FROM rows WHERE kind <> 'reading' AND kind <> 'audit' AND seq < (SELECT seq FROM floor) "
-                "AND session <> (SELECT session FROM rows WHERE kind = 'reading' "
-                "AND seq >= (SELECT seq FROM floor) ORDER BY seq LIMIT 1)"
+                "AND session <> (SELECT session FROM rows WHERE kind = 'session' "
+                "AND seq < (SELECT seq FROM floor) ORDER BY seq DESC LIMIT 1)"
             )
         self._connection.executescript("PRAGMA incremental_vacuum(256)")
         return gone

@@ -31,8 +31,8 @@ def test_rows_that_were_written_are_there_after_the_writer_is_gone(tmp_path: Pat
 
 def test_rows_come_all_or_none(tmp_path: Path) -> None:
     writer = ReadingsWriter(tmp_path / "r.db")
-    with pytest.raises(TypeError):
-        writer.append(ONE, [reading_row(T0), ("reading", T0 + 1, {"values": object()})])
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.append(ONE, [reading_row(T0), ("reading", "no time", {})])  # type: ignore[list-item]
     assert writer.last("reading") is None
     drive(writer, ONE, T0, 1)
     assert len(ReadingsReader(tmp_path / "r.db").readings_after(0, 10)) == 1
