@@ -90,6 +90,9 @@ class Persister:
             return self.judge.judge(arrival)
         except BadInputError:
             raise
+        except UnavailableError as error:
+            # The registry cannot be read now: that is no fault of the packet.
+            raise NotYetError("registry_away", str(error)) from error
         except Exception as error:
             # A packet that crashes us must not do so for ever, nor be thrown away for one bad moment of ours.
             name = digest(arrival.envelope)

@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from components.cloud.events import events
 from components.cloud.judge import Arrival
 from components.cloud.persister import Persister, Result
-from components.cloud.ports import Feed, StoredPacket
+from components.cloud.ports import Feed, FeedEvent, StoredPacket
 from components.lane import Lane
 from components.wire import receipt, topics
-from components.wire.errors import UnavailableError
+from components.wire.errors import BadInputError, UnavailableError
 from components.wire.receipt import Receipt
 
 MAX_WAITING: Final = 1024
@@ -62,6 +62,7 @@ class Intake:
     _stopping: bool = False
     _quiet: list[Deferred[None]] = field(default_factory=list)
     _feed_trouble: str = ""
+    _unreadable: set[str] = field(default_factory=set)
     _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -92,8 +93,9 @@ class Intake:
 
     def sweep(self) -> None:
         """Feed what lies in the archive unfed for 10 s, whoever stored it."""
-        if not self._stopping and not self._feeding and not self._to_feed:
-            self._start(self._sweep(), "sweep failed")
+        if not self._stopping and not self._feeding:
+            self._feeding = True
+            self._start(self._feed_all(sweeping=True), "sweep failed")
 
     def _on_packet(self, *args: Any, details: EventDetails, **_kwargs: Any) -> None:  # noqa: ANN401 - whatever comes
         envelope = args[0] if len(args) == 1 and type(args[0]) is bytes else b""
@@ -137,7 +139,7 @@ class Intake:
         self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True
-            self._start(self._feed_waiting(), "feed failed")
+            self._start(self._feed_all(), "feed failed")
 
     def _send(self, device: str, receipts: Sequence[Receipt]) -> None:
         session = self._session
@@ -145,42 +147,61 @@ class Intake:
             for first in range(0, len(receipts), receipt.MAX_RECEIPTS):
                 session.publish(topics.receipt(device), self.sign(receipts[first : first + receipt.MAX_RECEIPTS]))
 
-    async def _feed_waiting(self) -> None:
+    async def _feed_all(self, *, sweeping: bool = False) -> None:
         try:
-            while self._to_feed:
+            going = not sweeping or await self._sweep()
+            while going and self._to_feed:
                 batch = [self._to_feed.popleft() for _ in range(min(len(self._to_feed), _FEED_BATCH))]
-                if not await self._feed(batch):
-                    self._to_feed.clear()
+                going = await self._feed(batch)
         finally:
+            # What is left is in the archive as pending; a sweep takes it.
+            self._to_feed.clear()
             self._feeding = False
             self._settle()
 
-    async def _sweep(self) -> None:
-        self._feeding = True
+    async def _sweep(self) -> bool:
+        """Feed what is pending; False when feed or archive is away."""
         try:
             while not self._stopping:
                 found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, _FEED_BATCH)
-                if not found or not await self._feed(found):
+                if not found:
                     break
+                if not await self._feed(found):
+                    return False
         except UnavailableError as error:
             self._log.error("archive: {error}", error=error)
-        finally:
-            self._feeding = False
-            self._settle()
+            return False
+        return True
 
     async def _feed(self, batch: Sequence[StoredPacket]) -> bool:
-        """Announce packets and mark them; False when feed or archive is away, and they stay pending."""
+        """Announce packets and mark them; False when none could be, and they stay pending."""
         try:
-            await self.feed_lane.run(lambda: self.feed.publish([one for packet in batch for one in events(packet)]))
-            await self.lane.run(self.persister.archive.mark_fed, [packet.id for packet in batch])
+            fed = await self.feed_lane.run(self._announce, batch)
+            await self.lane.run(self.persister.archive.mark_fed, fed)
         except UnavailableError as error:
             if str(error) != self._feed_trouble:
                 self._log.warn("feed: {error}; packets stay pending", error=error)
             self._feed_trouble = str(error)
             return False
         self._feed_trouble = ""
-        self.fed += len(batch)
-        return True
+        self.fed += len(fed)
+        return bool(fed)
+
+    def _announce(self, batch: Sequence[StoredPacket]) -> list[str]:
+        """Publish the events of a batch; return the ids of its packets but those that this version cannot read."""
+        announced: list[FeedEvent] = []
+        ids: list[str] = []
+        for one in batch:
+            try:
+                announced += list(events(one))
+            except BadInputError as error:
+                if one.id not in self._unreadable:
+                    self._log.error("{id} is stored and cannot be fed: {error}", id=one.id, error=error)
+                self._unreadable.add(one.id)
+            else:
+                ids.append(one.id)
+        self.feed.publish(announced)
+        return ids
 
     def _start(self, work: Any, words: str) -> None:  # noqa: ANN401 - a coroutine
         ensureDeferred(work).addErrback(lambda failure: self._log.failure(words, failure))

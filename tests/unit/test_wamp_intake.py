@@ -1,0 +1,340 @@
+"""The persister's intake without a router: what waits, what is one batch, what may delay what, how it ends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from components.cloud import wamp_intake
+from components.cloud.events import event_ids
+from components.cloud.judge import Judge
+from components.cloud.persister import Persister
+from components.cloud.ports import Outcome, StoredPacket
+from components.cloud.wamp_intake import Intake
+from components.wire import packet, topics
+from components.wire.errors import UnavailableError
+from components.wire.receipt import Receipt
+from tests.fake_stores import MemoryArchive, MemoryFeed
+from tests.sealed import KID, PUBKEY, plain, sealed, server
+
+T = TypeVar("T")
+TOPIC = topics.packet("car_one")
+
+
+@dataclass
+class InlineLane:
+    """A lane whose calls run at once, or when `release` is called while it is `held`."""
+
+    held: bool = False
+    waiting: list[Deferred[None]] = field(default_factory=list)
+
+    async def run(self, call: Callable[..., T], *args: object) -> T:
+        if self.held:
+            self.waiting.append(gate := Deferred[None]())
+            await gate
+        return call(*args)
+
+    def release(self) -> None:
+        self.held = False
+        while self.waiting:
+            self.waiting.pop(0).callback(None)
+
+
+@dataclass
+class FakeSession:
+    """A session with the router: what was subscribed and published."""
+
+    attached: bool = True
+    subscribed: dict[str, Callable[..., None]] = field(default_factory=dict)
+    receipts: list[tuple[str, list[Receipt]]] = field(default_factory=list)
+
+    def is_attached(self) -> bool:
+        return self.attached
+
+    async def subscribe(self, hear: Callable[..., None], topic: str, options: Any) -> None:  # noqa: ANN401
+        assert options.match == "prefix"
+        self.subscribed[topic] = hear
+
+    def publish(self, topic: str, receipts: list[Receipt]) -> None:
+        self.receipts.append((topic, receipts))
+
+
+@dataclass(frozen=True)
+class Details:
+    """Of an event, what the intake looks at."""
+
+    topic: str
+    publisher_authid: str | None
+
+
+@dataclass(frozen=True)
+class Known:
+    pubkey: str = PUBKEY
+    state: str = "active"
+    account: str = ""
+    vehicle: str = ""
+    driver: str = ""
+
+
+class CountingArchive(MemoryArchive):
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
+        self.batches.append(len(packets))
+        return super().insert(packets)
+
+
+class Cloud:
+    """An intake with stores in memory; receipts stay what they are instead of being signed."""
+
+    def __init__(self) -> None:
+        self.archive, self.feed = CountingArchive(), MemoryFeed()
+        self.lane, self.feed_lane = InlineLane(), InlineLane()
+        persister = Persister(Judge({KID: server()}, lambda _: Known()), self.archive)
+        lane: Any = self.lane
+        feed_lane: Any = self.feed_lane
+        sign: Any = list
+        self.intake = Intake(persister, self.feed, lane, feed_lane, ["00", topics.shard("car_one")], sign)
+        self.session = self.join()
+
+    def join(self) -> FakeSession:
+        session = FakeSession()
+        joining: Any = session
+        ensureDeferred(self.intake.attend(joining))
+        return session
+
+    def hear(self, *envelopes: object, topic: str = TOPIC, publisher: str = "car_one") -> None:
+        details = Details(topic, publisher)
+        hear = self.session.subscribed[topics.packet_prefix(topics.shard("car_one"))]
+        for one in envelopes:
+            hear(one, details=details)
+
+    def statuses(self) -> list[str]:
+        return [one.status for _, receipts in self.session.receipts for one in receipts]
+
+    def codes(self) -> list[str | None]:
+        return [one.code for _, receipts in self.session.receipts for one in receipts]
+
+    def fed(self) -> set[str]:
+        return {event.id for event in self.feed.events}
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    return Cloud()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that is stored now be older than the sweep's 10 s at once."""
+    monkeypatch.setattr(wamp_intake, "SWEEP_AFTER_MS", -60_000)
+
+
+def test_a_packet_is_stored_receipted_and_fed(cloud: Cloud) -> None:
+    assert sorted(cloud.session.subscribed) == sorted(
+        topics.packet_prefix(one) for one in ("00", topics.shard("car_one"))
+    )
+    cloud.hear(sealed())
+    ((topic, (receipt,)),) = cloud.session.receipts
+    assert (topic, receipt.status) == (topics.receipt("car_one"), "stored")
+    assert cloud.fed() == set(event_ids(plain()))
+    assert cloud.archive.to_feed == set()
+
+
+def test_what_waits_is_stored_as_one_batch_and_receipted_in_one_message(cloud: Cloud) -> None:
+    cloud.lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(5)))
+    assert cloud.session.receipts == []
+    cloud.lane.release()
+    # The first went alone, for nothing else waited then.
+    assert cloud.archive.batches == [1, 4]
+    assert [len(receipts) for _, receipts in cloud.session.receipts] == [1, 4]
+
+
+def test_each_device_hears_of_its_own_packets_only(cloud: Cloud) -> None:
+    cloud.lane.held = True
+    cloud.hear(sealed())
+    cloud.hear(sealed(n=1))
+    cloud.hear(b"junk", topic=topics.packet("car_two"), publisher="car_two")
+    cloud.lane.release()
+    assert [(topic, len(receipts)) for topic, receipts in cloud.session.receipts[1:]] == [
+        (topics.receipt("car_two"), 1),
+        (topics.receipt("car_one"), 1),
+    ]
+
+
+def test_a_full_queue_says_so_and_looks_at_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "MAX_WAITING", 2)
+    cloud.lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(5)))
+    assert (cloud.statuses(), cloud.codes()) == (["retry"] * 2, ["queue_full"] * 2)
+    cloud.hear(sealed(n=5), topic="odograph.packet.00.car_one")  # nobody's topic: nobody to tell
+    assert len(cloud.statuses()) == 2
+    cloud.lane.release()
+    assert cloud.statuses()[2:] == ["stored"] * 3
+    cloud.hear(sealed(n=4))
+    assert cloud.statuses()[-1] == "stored"
+
+
+def test_a_full_queue_is_also_one_of_too_many_bytes(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "MAX_WAITING_BYTES", len(sealed()) * 3 // 2)
+    cloud.lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(3)))
+    assert cloud.codes() == ["queue_full"]
+
+
+@pytest.mark.parametrize("junk", [(), ("text",), (sealed, 1), (b"",)])
+def test_what_is_no_envelope_is_rejected_and_the_next_packet_goes_through(
+    cloud: Cloud, junk: tuple[object, ...]
+) -> None:
+    hear = cloud.session.subscribed[topics.packet_prefix(topics.shard("car_one"))]
+    hear(*junk, details=Details(TOPIC, "car_one"))
+    cloud.hear(sealed())
+    assert cloud.statuses() == ["rejected", "stored"]
+
+
+def test_a_feed_that_hangs_delays_no_receipt(cloud: Cloud) -> None:
+    cloud.feed_lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(4)))
+    assert cloud.statuses() == ["stored"] * 4
+    assert cloud.fed() == set()
+    cloud.feed_lane.release()
+    assert cloud.archive.to_feed == set()
+    assert cloud.fed() == {id_ for n in range(4) for id_ in event_ids(plain(n))}
+
+
+@pytest.mark.usefixtures("later")
+def test_what_could_not_be_fed_is_pending_and_a_sweep_feeds_it_with_the_same_ids(cloud: Cloud) -> None:
+    cloud.feed.away = True
+    cloud.hear(sealed(), sealed(n=1))
+    cloud.intake.sweep()
+    assert len(cloud.archive.to_feed) == 2
+    cloud.feed.away = False
+    cloud.feed.fails_after = 1
+    cloud.intake.sweep()
+    assert len(cloud.archive.to_feed) == 2
+    cloud.intake.sweep()
+    assert cloud.archive.to_feed == set()
+    assert cloud.fed() == {id_ for n in range(2) for id_ in event_ids(plain(n))}
+    assert cloud.intake.fed == 2
+
+
+@pytest.mark.usefixtures("later")
+def test_what_comes_while_a_sweep_feeds_is_fed_after_it(cloud: Cloud) -> None:
+    cloud.feed.away = True
+    cloud.hear(sealed())
+    cloud.feed_lane.held = True
+    cloud.intake.sweep()
+    cloud.hear(sealed(n=1))
+    cloud.feed.away = False
+    cloud.feed_lane.release()
+    assert cloud.archive.to_feed == set()
+    # And when the sweep fails they do not wait for the next packet either: the next sweep takes all.
+    cloud.feed.away = True
+    cloud.hear(sealed(n=2))
+    cloud.feed_lane.held = True
+    cloud.intake.sweep()
+    cloud.hear(sealed(n=3))
+    cloud.feed_lane.release()
+    cloud.feed.away = False
+    cloud.intake.sweep()
+    assert cloud.archive.to_feed == set()
+
+
+@pytest.mark.usefixtures("later")
+def test_a_stored_packet_that_cannot_be_announced_stops_no_other(cloud: Cloud) -> None:
+    cloud.feed.away = True
+    cloud.hear(sealed(), sealed(n=1))
+    cloud.feed.away = False
+    bad = cloud.archive.packets[plain().id]
+    cloud.archive.packets[bad.id] = replace(bad, packet={"of": "another version"})
+    for _ in range(2):
+        cloud.intake.sweep()
+        assert cloud.archive.to_feed == {bad.id}
+    assert cloud.fed() == set(event_ids(plain(1)))
+    cloud.archive.packets[bad.id] = bad
+    cloud.intake.sweep()
+    assert cloud.archive.to_feed == set()
+
+
+def test_the_sweep_leaves_alone_what_was_stored_just_now(cloud: Cloud) -> None:
+    cloud.feed.away = True
+    cloud.hear(sealed())
+    cloud.feed.away = False
+    cloud.intake.sweep()
+    assert len(cloud.archive.to_feed) == 1
+
+
+@pytest.mark.usefixtures("later")
+def test_an_archive_that_is_away_stops_neither_intake_nor_sweep(cloud: Cloud) -> None:
+    cloud.archive.away = True
+    cloud.hear(sealed())
+    cloud.intake.sweep()
+    assert (cloud.statuses(), cloud.codes()) == (["retry"], ["archive_away"])
+    cloud.archive.away = False
+    cloud.hear(sealed())
+    assert cloud.statuses()[-1] == "stored"
+    assert cloud.archive.to_feed == set()
+
+
+def test_a_batch_that_fails_in_an_unforeseen_way_leaves_the_intake_alive(cloud: Cloud) -> None:
+    def fail(_batch: object) -> None:
+        raise ZeroDivisionError
+
+    insert = cloud.archive.insert
+    cloud.archive.insert = fail  # type: ignore[assignment,method-assign]
+    cloud.hear(sealed())
+    assert cloud.statuses() == []
+    cloud.archive.insert = insert  # type: ignore[method-assign]
+    cloud.hear(sealed())
+    assert cloud.statuses() == ["stored"]
+
+
+def test_receipts_go_to_the_session_of_now_and_nowhere_while_there_is_none(cloud: Cloud) -> None:
+    cloud.lane.held = True
+    cloud.hear(sealed())
+    cloud.session.attached = False
+    cloud.lane.release()
+    assert cloud.session.receipts == []
+    before, cloud.session = cloud.session, cloud.join()
+    cloud.hear(sealed())
+    assert cloud.statuses() == ["duplicate"]
+    assert before.receipts == []
+
+
+def test_stop_finishes_what_is_in_hand_and_takes_no_more(cloud: Cloud) -> None:
+    cloud.lane.held = cloud.feed_lane.held = True
+    cloud.hear(sealed(), sealed(n=1))
+    stopping = ensureDeferred(cloud.intake.stop())
+    cloud.hear(sealed(n=2))
+    cloud.intake.sweep()
+    assert not stopping.called
+    cloud.lane.release()
+    assert cloud.statuses() == ["stored", "stored"]
+    assert not stopping.called
+    cloud.feed_lane.release()
+    assert cloud.archive.to_feed == set()
+    assert len(cloud.archive.packets) == 2
+    assert all(one.called for one in (stopping, ensureDeferred(cloud.intake.stop())))
+
+
+def test_stores_that_are_away_at_the_start_are_tried_again_when_needed(cloud: Cloud) -> None:
+    cloud.archive.away = cloud.feed.away = True
+    cloud.intake.start()
+    cloud.archive.away = cloud.feed.away = False
+    cloud.hear(sealed())
+    assert cloud.archive.to_feed == set()
+
+
+def test_a_packet_is_not_marked_fed_when_the_archive_went_away_meanwhile(cloud: Cloud) -> None:
+    def away(_ids: object) -> None:
+        raise UnavailableError("away")
+
+    cloud.archive.mark_fed = away  # type: ignore[assignment,method-assign]
+    cloud.hear(sealed())
+    assert cloud.archive.to_feed == {packet.read(cloud.archive.packets[plain().id].packet).id}
+    assert cloud.intake.fed == 0
