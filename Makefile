@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(wildcard components tests bench examples)
+SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check static services gpsd bench clean

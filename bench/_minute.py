@@ -7,11 +7,11 @@ from typing import Any, Final, cast
 
 from components.virtual_car.drive import DriveModel
 from components.virtual_car.pids import BY_KEY as ITEMS
-from components.wire import packet
 from components.wire.packet import Identity, Packet
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY, SIGNALS, Linear, Value
 from components.wire.summary import summarise
+from components.wire.times import parse_iso
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _START_MS: Final = 1_795_255_500_000
@@ -83,7 +83,7 @@ def _of_row(row: Mapping[str, Any]) -> Reading:
     values |= {key: codec.decode(raw) for key, raw in raws.items() if (codec := BY_KEY[key].codec) is not None}
     lon, lat = row["location"]["coordinates"]
     values["location"] = {"type": "Point", "coordinates": [round(lon, 7), round(lat, 7)]}
-    return _reading(packet.parse_iso(row["time"]), values)
+    return _reading(parse_iso(row["time"]), values)
 
 
 def _reading(at_ms: int, values: Mapping[str, Value]) -> Reading:

@@ -27,6 +27,7 @@ from components.cloud.sqlite_feed import SqliteFeed
 from components.cloud.sqlite_registry import Registry
 from components.console.home import make_home
 from components.wire import bundle, envelope, packet, receipt, topics
+from components.wire.times import minute_id
 
 PACKETS: Final = 256
 BATCH: Final = 64
@@ -48,7 +49,7 @@ def envelopes(registry: Registry, keys: ServerKeys) -> list[Arrival]:
             later = turn * 60_000
             readings = tuple(replace(each, at_ms=each.at_ms + later) for each in one.readings or ())
             made = replace(one, device=device, start_ms=one.start_ms + later, readings=readings)
-            start, kid = packet.minute_id(made.start_ms), bundle.key_id(public)
+            start, kid = minute_id(made.start_ms), bundle.key_id(public)
             header = envelope.Header(device, made.session, start, "0" * 16, turn + 1, keys.newest_kid, kid)
             sealed = envelope.seal(packet.pack(made), header, server, key, secrets.token_bytes)
             found.append(Arrival(topics.packet(device), sealed, device, 1))

@@ -18,15 +18,14 @@ from Crypto.Util.Padding import pad
 from bench._minute import minute, recorded
 from components.wire import envelope, packet
 from components.wire.packet import Packet
+from components.wire.times import minute_id
 
 _KID: Final = "0123456789abcdef"
 
 
 def seal(one: Packet, coding: str) -> bytes:
     """Return the envelope of a packet, with keys made for this once."""
-    header = envelope.Header(
-        one.device, one.session, packet.minute_id(one.start_ms), _KID, 1, _KID, _KID, coding=coding
-    )
+    header = envelope.Header(one.device, one.session, minute_id(one.start_ms), _KID, 1, _KID, _KID, coding=coding)
     device_key = ECC.generate(curve="Ed25519")
     return envelope.seal(packet.pack(one), header, RSA.generate(3072), device_key, secrets.token_bytes)
 

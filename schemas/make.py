@@ -205,24 +205,21 @@ def readings() -> Json:
     runs = {
         "type": "array",
         "items": {
-            "type": "array", "minItems": 2, "items": False,
-            "prefixItems": [{"$ref": "#/$defs/reason"}, {"type": "integer", "minimum": 1}],
+            "type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": {"$ref": "#/$defs/reason"},
+            "additionalProperties": {"type": "integer", "minimum": 1},
         },
     }  # fmt: skip
-    group = {
-        "type": "array", "minItems": 2, "items": False,
-        "prefixItems": [{"type": "array", "items": {"enum": list(BY_KEY)}, "uniqueItems": True},
-                        {"$ref": "#/$defs/differences"}],
-    }  # fmt: skip
+    signals = {"type": "array", "items": {"enum": list(BY_KEY)}, "uniqueItems": True}
+    group = closed({"of": signals, "at": {"$ref": "#/$defs/differences"}})
     whole = {"type": "integer"}
     return closed({
         "at": {"type": "array", "items": whole, "maxItems": packet.MAX_READINGS,
                "description": "Offset of the first reading from start, then differences, ms."},
         "columns": closed({key: column(signal) for key, signal in BY_KEY.items()}),
         "measured": {"type": "array", "items": group, "maxItems": len(BY_KEY),
-                     "description": "[signals, moments in the form of `at`], where they were not measured at `at`."},
+                     "description": "Signals answered together and when, in the form of `at`; left out: just then."},
         "why": {"type": "object", "propertyNames": {"enum": list(BY_KEY)}, "additionalProperties": runs,
-                "description": "Runs [reason, length] over the nulls of each column that has values too."},
+                "description": "Runs {reason: length} over the nulls of each column that has values too."},
     })  # fmt: skip
 
 

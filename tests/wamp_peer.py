@@ -62,6 +62,11 @@ class Peer:
         if self.session is not None and self.session.is_attached():
             run(self._leave)
 
+    @staticmethod
+    async def forever() -> None:
+        """Return never: for a procedure that does not answer."""
+        await Deferred()
+
     def publish(self, topic: str, *args: object, **options: object) -> Any:
         chosen = PublishOptions(acknowledge=True, **options)
         return run(lambda: self.session.publish(topic, *args, options=chosen))

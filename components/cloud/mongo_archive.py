@@ -256,5 +256,9 @@ def _unavailable() -> Iterator[None]:
     """Turn what pymongo raises in the block into UnavailableError."""
     try:
         yield
+    except BulkWriteError as error:
+        # Its text quotes the documents, and a log is no place for them.
+        codes = sorted({fault["code"] for fault in error.details.get("writeErrors", ())})
+        raise UnavailableError(f"MongoDB: a batch was refused, error codes {codes}") from error
     except (PyMongoError, bson.errors.BSONError) as error:
         raise UnavailableError(f"MongoDB: {error}") from error

@@ -44,7 +44,7 @@ class PersistComponent(Component):
                     ("serializers" if websocket else "serializer"): ["cbor"] if websocket else "cbor",
                     "max_retries": -1,
                     "initial_retry_delay": 0.5,
-                    "max_retry_delay": 10.0,
+                    "max_retry_delay": 3.0,
                     "retry_delay_jitter": 0.3,
                 }
             ],

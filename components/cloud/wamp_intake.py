@@ -116,7 +116,11 @@ class Intake:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
                 self._queued_bytes -= sum(len(one.envelope) for one in batch)
-                self._answer(await self.lane.run(self.persister.persist, batch))
+                try:
+                    self._answer(await self.lane.run(self.persister.persist, batch))
+                except Exception:  # noqa: BLE001 - whatever it is, the packets behind must go through
+                    # Nobody has a receipt for these; their devices send them again.
+                    self._log.failure("batch of {count} failed", count=len(batch))
         finally:
             self._draining = False
             self._settle()

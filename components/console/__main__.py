@@ -1,26 +1,53 @@
 """The `odograph` command: the groups of the modules beside this file, and the one place where errors become words.
 
+A module is imported when its command is run: the agent, which lives in a car for years, then carries no tables, no
+registry and nothing else of a server.
+
 Exit codes: 0 done; 2 the command or a file is wrong (usage, ConfigError); 1 it failed for another reason.
 """
 
+import importlib
 import os
 import sys
+from typing import Any, Final
 
 import click
 
-from components.console import admin, demo, feed, operate, processes
 from components.wire.errors import ConfigError, OdographError
 
+_COMMANDS: Final = {
+    "admin": ("init", "device", "operator"),
+    "demo": ("demo",),
+    "feed": ("feed",),
+    "operate": ("status", "dtcs", "clear-dtcs", "devices", "latest", "minutes"),
+    "processes": ("edge", "persist"),
+}
+"""The commands of each module beside this file."""
+_MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+
+class _Commands(click.Group):
+    """Imports what it needs for the command that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        del ctx
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        del ctx
+        if cmd_name not in _MODULES:
+            return None
+        module: Any = importlib.import_module(f"components.console.{_MODULES[cmd_name]}")
+        commands: list[click.Command] = module.commands()
+        return next(command for command in commands if command.name == cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="odograph")
 def odograph() -> None:
     """Car telemetry that loses nothing: the car's minutes, sealed, to your archive and your stream."""
-
-
-for module in (demo, admin, processes, operate, feed):
-    for command in module.commands():
-        odograph.add_command(command)
 
 
 def main() -> None:

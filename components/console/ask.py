@@ -13,11 +13,12 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
 from components.keyfile import KeyFile, read_key_file
-from components.wire.errors import OdographError, RefusedError, UnavailableError
+from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
 
 T = TypeVar("T")
 _ANSWER_S: Final = 30
+_LEAVE_S: Final = 2
 _START_ROUTER = "is it started? (cd router && crossbar start)"
 
 
@@ -25,10 +26,12 @@ def ask(router: str, key_path: Path, question: Callable[[ApplicationSession], Aw
     """Join as the operator of a key file, ask, leave; blocks, and may be called once a process.
 
     Raises:
-        ConfigError: The key file is missing or wrong.
+        ConfigError: The key file is missing or wrong, or `router` is no URL of a router.
         RefusedError: Router or device said no.
         UnavailableError: Router or device is away, or did not answer in 30 s.
     """
+    if not router.startswith(("ws://", "wss://")):
+        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
     key = read_key_file(key_path)
     answers: list[T] = []
     errors: list[BaseException] = []
@@ -55,8 +58,10 @@ async def _ask(
     question: Callable[[ApplicationSession], Awaitable[T]],
 ) -> T:
     done = Deferred[T]()
+    sessions: list[ApplicationSession] = []
 
     async def main(_reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
+        sessions.append(session)
         try:
             done.callback(await question(session))
         except Exception as error:  # noqa: BLE001 - handed on whole
@@ -78,8 +83,11 @@ async def _ask(
     try:
         return await done
     finally:
+        # Its errors came by `failed`. Where no answer came the session still waits for it, and the router may be mute.
+        ended.addTimeout(_LEAVE_S, reactor)
         with contextlib.suppress(Exception):
-            # Its errors came by `failed`.
+            if sessions and sessions[0].is_attached():
+                sessions[0].leave()
             await ended
 
 

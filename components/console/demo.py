@@ -126,8 +126,10 @@ def _watch(console: Console, fleet: Fleet, seconds: float | None, stopped: list[
 
 
 def _picture(fleet: Fleet) -> Table:
-    table = Table("car", "speed", "engine", "place", "made", "sealed", "receipted", "stored", "fed")
     counts = _archive_counts(fleet)
+    stored = counts.get("packets", 0)
+    table = Table("car", "speed", "engine", "place", "packets made", "sealed", "receipted", caption_justify="left")
+    table.caption = f"archive: {stored} packets stored, {stored - counts.get('pending', 0)} fed to the stream"
     for car in fleet.cars:
         spool = SpoolView(car.spool)
         values, packets = spool.latest() or {}, spool.packets()
@@ -137,10 +139,8 @@ def _picture(fleet: Fleet) -> Table:
             _number(values, "rpm", "rpm"),
             _place(values),
             str(len(packets)),
-            f"{sum(one.size for one in packets) / max(1, len(packets)):.0f} B",
+            f"{sum(one.size for one in packets) / max(1, len(packets)):.0f} B each",
             str(sum(one.state == "receipted" for one in packets)),
-            str(counts.get("packets", 0)) if car is fleet.cars[0] else "",
-            str(counts.get("packets", 0) - counts.get("pending", 0)) if car is fleet.cars[0] else "",
         )
     return table
 

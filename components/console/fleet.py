@@ -5,6 +5,7 @@ Process wiring: every process that is started here is ended here, by its pid.
 
 import json
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,12 @@ class Process:
             self.popen.kill()
             return self.popen.wait()
 
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        if self.running():
+            self.popen.kill()
+            self.popen.wait()
+
     def trouble(self) -> UnavailableError:
         """Say that it ended when it should not have, with its last words."""
         lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else []
@@ -145,11 +152,19 @@ class Fleet:
     def start(self) -> None:
         """Start router, persister and cars with their agents; returns when each runs."""
         self.node = self._stack.enter_context(Node(self.home.path / "router", self.urls))
-        self.persister = self.start_process("persister", self.odograph("persist", "--config", str(self.home.config)))
+        self.start_persister()
         for number in range(1, self.plan.cars + 1):
             self.cars.append(self._start_car(number))
         for car in self.cars:
-            car.agent = self.start_process(f"{car.device}-agent", self.odograph("edge", "--config", str(car.config)))
+            self.start_agent(car)
+
+    def start_persister(self) -> None:
+        """Start the persister; again when the one before has ended."""
+        self.persister = self.start_process("persister", self.odograph("persist", "--config", str(self.home.config)))
+
+    def start_agent(self, car: Car) -> None:
+        """Start a car's agent; again when the one before has ended."""
+        car.agent = self.start_process(f"{car.device}-agent", self.odograph("edge", "--config", str(car.config)))
 
     def check(self) -> None:
         """UnavailableError when something ended that should run."""
@@ -158,13 +173,12 @@ class Fleet:
                 raise process.trouble()
 
     def end_agents(self) -> None:
-        """SIGTERM to every agent at once; returns when all have ended. UnavailableError when one did not end well."""
-        agents = [car.agent for car in self.cars if car.agent is not None]
-        for agent in agents:
-            if agent.running():
-                agent.popen.terminate()
-        for agent in agents:
-            if agent.wait() != 0:
+        """SIGTERM to every agent at once; returns when all have ended. UnavailableError when one did not end well.
+
+        One that was still loading its program ends by the signal itself: it had nothing to close.
+        """
+        for agent in self._ended_agents():
+            if agent.popen.returncode not in {0, -signal.SIGTERM}:
                 raise agent.trouble()
 
     def start_process(self, name: str, command: Sequence[str], *, speaks: bool = False) -> Process:
@@ -192,7 +206,18 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The agents first: they deliver what they have in hand, and wait for a persister that is not there.
+        self._ended_agents()
         self._stack.close()
+
+    def _ended_agents(self) -> list[Process]:
+        agents = [car.agent for car in self.cars if car.agent is not None]
+        for agent in agents:
+            if agent.running():
+                agent.popen.terminate()
+        for agent in agents:
+            agent.wait()
+        return agents
 
     def _start_car(self, number: int) -> Car:
         device = f"car_{number:02d}"

@@ -147,6 +147,12 @@ class Node:
                 os.killpg(self._process.pid, signal.SIGKILL)  # its workers too: `launch` made the group
         return self._process.wait()
 
+    def kill(self) -> None:
+        """End the controller and its workers as a power cut does; `launch` starts them again on the same ports."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its workers too: `launch` made the group
+            self._process.wait()
+
     def tail(self) -> str:
         """Return the last lines of the log; may be empty."""
         text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""

@@ -3,17 +3,18 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.python.failure import Failure
 
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
 from components.keyfile import make_key, write_key_file
 from components.wire import bundle
-from components.wire.errors import ConfigError
+from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import check_id
 
 _EDGE_TOML = """\
@@ -109,6 +110,7 @@ def commands() -> list[Any]:
 
 def _run(make: Callable[[Any], Any]) -> None:
     """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0."""
+    refused: list[OdographError] = []
 
     def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
         component = make(reactor)
@@ -123,6 +125,16 @@ def _run(make: Callable[[Any], Any]) -> None:
 
         reactor.callWhenRunning(listen)
         ended: Deferred[None] = component.start(reactor)
-        return ended
 
-    react(main)
+        def note(failure: Failure) -> None:
+            # What a person must mend ends as one line, not as react's traceback.
+            failure.trap(OdographError)  # type: ignore[no-untyped-call]
+            refused.append(cast("OdographError", failure.value))
+
+        return ended.addErrback(note)
+
+    try:
+        react(main)
+    finally:
+        if refused:
+            raise refused[0]

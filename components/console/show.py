@@ -15,7 +15,10 @@ def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) 
     if not lines:
         console.print(f"{title}: nothing yet")
         return
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for n, column in enumerate(columns):
+        # What a line is about must stay whole where the terminal is narrow.
+        table.add_column(column, no_wrap=n == 0)
     for line in lines:
         table.add_row(*("" if one is None else str(one) for one in line))
     console.print(table)

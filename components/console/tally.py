@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -61,8 +61,11 @@ def count(spools: Mapping[str, Path], archive_uri: str, feed_uri: str, base: Pat
     expected: dict[str, list[str]] = {}
     sizes: list[int] = []
     readings = 0
-    with closing(open_archive_reader(archive_uri, base)) as archive:
+    # Before anything is made there may be no archive yet.
+    with closing(open_archive_reader(archive_uri, base)) if ids else nullcontext() as archive:
         for device, spooled in made.items():
+            if archive is None:
+                break
             for found in archive.minutes(device, _first_ms(spooled)):
                 if found.id in ids:
                     opened = packets.read(found.packet)

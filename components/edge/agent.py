@@ -6,6 +6,7 @@ router is there.
 """
 
 import contextlib
+import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from components.edge.ports import Sim
 
 _DRAIN_S: Final = 30.0
+_AWAY_S: Final = 3.0
 _SIM_EVERY_S: Final = 60.0
 _SIM_MS: Final = 15_000
 _TIDY_EVERY_S: Final = 600.0
@@ -103,9 +105,14 @@ class Agent:
             self._started_ms,
         )
         self._recording: Deferred[None] | None = None
-        self._compacting = False
-        self._loops = [LoopingCall(self._tidy), LoopingCall(self._ask_sim)]
+        self._loops = [
+            LoopingCall(self._detach, self._tidy, "retention failed"),
+            LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"),
+        ]
         self._log = Logger()
+        for aside in (self._writer.quarantined, self._outbox.quarantined):
+            if aside is not None:
+                self._log.error("a corrupt file was set aside as {aside}; a new one is in its place", aside=aside)
 
     def start(self) -> None:
         """Begin to record, and to take up what an earlier run left behind."""
@@ -121,22 +128,29 @@ class Agent:
             loop.start(every_s)
 
     async def finish(self) -> None:
-        """Close the packet in hand, deliver for at most 30 s, let go of everything."""
+        """Close the packet in hand, deliver for at most 30 s (3 s while no router is there), let go of everything."""
         self._recorder.stop()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
         if self._recording is not None:
             await self._recording
-        await self._compact(closing=True)
-        await self.link.drained(_DRAIN_S)
+        await self._log_failure(lambda: self._compact(closing=True), "the packet in hand waits for the next run")
+        await self.link.drained(_DRAIN_S, _AWAY_S)
+        self.link.end()
         if self._gps is not None:
             await self._gps.stop()
-        self._recorder.sources.car.close()
+        # The car is used from its lane's thread only, and a call that overran may still be in it.
+        await self._car_lane.run(self._recorder.sources.car.close)
         for lane in (self._car_lane, self._modem_lane, self._outbox_lane, self._file_lane):
             await lane.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files and the spool."""
         for file in (self._reader, self._writer, self._outbox):
             file.close()
+        os.close(self._lock)
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
@@ -175,6 +189,7 @@ class Agent:
             new_session=_new_session,
             closed=lambda: self._detach(self._compact, "compaction failed"),
             changed=self._codes_changed,
+            system_clock=utc,
         )
 
     async def _take_up(self) -> None:
@@ -207,11 +222,15 @@ class Agent:
     def _ran_ms(self) -> int:
         return self._outbox.ran_ms + elapsed_ms() - self._started_ms
 
-    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        async def working() -> None:
+    async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
+        """Do what the next time, or the next run, can make good if it fails now."""
+        try:
             await work()
+        except Exception:  # noqa: BLE001 - recording and delivery go on
+            self._log.failure(words)
 
-        ensureDeferred(working()).addErrback(lambda failure: self._log.failure(words, failure))
+    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> Deferred[None]:
+        return ensureDeferred(self._log_failure(work, words))
 
     def _recording_failed(self, failure: Any) -> None:  # noqa: ANN401 - twisted's Failure
         self._log.failure("recording ended", failure)
@@ -262,18 +281,23 @@ class EdgeComponent(Component):
         return waiting
 
     async def _run(self, reactor: Any) -> None:  # noqa: ANN401
+        if self._is_ending():
+            return
         # Twisted's timers follow the wall clock, which may jump by years in a car; these follow elapsed time.
         reactor.seconds = elapsed_s
         self._agent = Agent(reactor, self._config)
         self._agent.start()
         reactor.addSystemEventTrigger("before", "shutdown", self.finish)
-        while self._finishing is None:
+        while not self._is_ending():
             with contextlib.suppress(Exception):
                 # Component has logged it; a router that says goodbye ends Component's own loop.
                 await super().start(reactor)  # type: ignore[no-untyped-call]
-            if self._finishing is None:
+            if not self._is_ending():
                 await deferLater(reactor, 1 + random.random())  # noqa: S311 - jitter
         await self.finish()
+
+    def _is_ending(self) -> bool:
+        return self._finishing is not None
 
     async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
         """Serve a session; never returns, as Component leaves the session when this does."""

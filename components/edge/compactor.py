@@ -6,10 +6,10 @@ one transaction. The envelope alone differs (fresh keys), and only if the first 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from typing import Final, cast
 
 from Crypto.PublicKey import ECC, RSA
+from twisted.logger import Logger
 
 from components.edge import minute
 from components.edge.sqlite_outbox import SqliteOutbox
@@ -18,7 +18,7 @@ from components.wire import envelope, packet, receipt
 from components.wire.packet import Packet
 from components.wire.times import minute_id
 
-_ROWS_AT_ONCE: Final = 2 * packet.MAX_READINGS
+_ROWS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Compactor:
     readings: ReadingsReader
     outbox: SqliteOutbox
     sealer: Sealer
+    _log = Logger()
 
     def compact(self, *, closing: bool = False) -> int:
         """Make a packet of every closed period that has none yet.
@@ -70,18 +71,21 @@ class Compactor:
         """
         made = 0
         for rows, followed in self._periods(closing=closing):
-            session = self.readings.fact(rows[0].session, "session", rows[-1].seq)
             span = rows[0].seq, rows[-1].seq
+            # A corrupt row may lie about its session.
+            name = next((row.session for row in rows if row.body is not None), "")
+            session = self.readings.fact(name, "session", rows[-1].seq)
             if session is None or session.body is None:
-                # Without the row that opened the session neither clock nor period is known: nothing can be said.
+                # Without a sound row, or the one that opened the session, clock and period are not known.
+                self._log.error("{count} rows are lost: no sound row tells of {name}", count=len(rows), name=name)
                 self.outbox.skip(self.readings.file_id, span[1])
                 continue
             built = minute.build(
                 self.device,
                 rows,
                 session,
-                self.readings.fact(rows[0].session, "identity", rows[-1].seq),
-                self.readings.fact(rows[0].session, "dtcs", rows[-1].seq),
+                self.readings.fact(name, "identity", rows[-1].seq),
+                self.readings.fact(name, "dtcs", rows[-1].seq),
                 followed=followed,
             )
             sealed = self.sealer.seal(built, self.outbox.epoch, self.outbox.next_seq())
@@ -89,22 +93,33 @@ class Compactor:
         return made
 
     def _periods(self, *, closing: bool) -> Iterator[tuple[list[Row], bool]]:
-        """Yield the rows of each closed period, and whether its session goes on after it."""
-        more = True
-        while more:
-            rows = self.readings.readings_after(self.outbox.cursor(self.readings.file_id), _ROWS_AT_ONCE)
-            more = len(rows) == _ROWS_AT_ONCE
-            groups = self._grouped(rows)
-            for group, following in pairwise(groups):
-                yield group, following[0].session == group[0].session
-            if groups and closing and not more:
-                yield groups[-1], False
+        """Yield the rows of each closed period, and whether its session goes on after it.
 
-    def _grouped(self, rows: list[Row]) -> list[list[Row]]:
-        periods = {session: self._period_s(session, rows[-1].seq) for session in {row.session for row in rows}}
-        keyed = groupby(rows, lambda row: (row.session, minute.period_of(row.at_ms, periods[row.session])))
-        return [list(group) for _, group in keyed]
+        A corrupt row belongs to the period in hand, whatever it says of itself: it must not end the period.
+        """
+        group: list[Row] = []
+        of: tuple[str, int] | None = None
+        periods: dict[str, int] = {}
+        for row in self._rows():
+            key = None if row.body is None else self._key(row, periods)
+            if of is not None and key is not None and key != of:
+                yield group, key[0] == of[0]
+                group, of = [], None
+            group.append(row)
+            of = of or key
+        if group and closing:
+            yield group, False
 
-    def _period_s(self, session: str, up_to_seq: int) -> int:
-        opened = self.readings.fact(session, "session", up_to_seq)
-        return cast("int", opened.body["period_s"]) if opened is not None and opened.body is not None else 60
+    def _rows(self) -> Iterator[Row]:
+        seq = self.outbox.cursor(self.readings.file_id)
+        while rows := self.readings.readings_after(seq, _ROWS_AT_ONCE):
+            yield from rows
+            seq = rows[-1].seq
+
+    def _key(self, row: Row, periods: dict[str, int]) -> tuple[str, int]:
+        """Return session and period of a sound row; `periods` remembers the length by session."""
+        if row.session not in periods:
+            opened = self.readings.fact(row.session, "session", row.seq)
+            body = opened.body if opened is not None else None
+            periods[row.session] = cast("int", body["period_s"]) if body is not None else 60
+        return row.session, minute.period_of(row.at_ms, periods[row.session])

@@ -17,11 +17,13 @@ from components.edge.recorder import Recorder
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.wamp_link import WampLink
 from components.lane import Lane
+from components.wire.errors import UnavailableError
 from components.wire.packet import TroubleCode
 from components.wire.times import iso_ms
 from components.wire.topics import DEVICE_PROCEDURES
 
 _CAR_AWAY = "odograph.error.car_away"
+_NOT_RECORDED = "odograph.error.not_recorded"
 _INVALID = "odograph.error.invalid_argument"
 _MEASURE_MS = 3_000
 _CLEAR_MS = 5_000
@@ -62,6 +64,8 @@ class Device:
             "clock": recorder.timeline.source,
             "recorder": {
                 "readings": recorder.recorded,
+                "lost": recorder.lost,
+                "trouble": recorder.trouble,
                 "latest_at": iso_ms(latest.at_ms) if latest else None,
                 "interval_ms": recorder.sources.interval_ms,
                 "config_hash": recorder.sources.config_hash,
@@ -128,18 +132,24 @@ class Device:
             await recorder.read_codes()
         except CarAwayError:
             return await self._refuse("codes_unreadable", details)
+        except UnavailableError:
+            return {"outcome": "refused", "reason": "not_recorded"}
         measured = await lane.run(car.measure_now, MUST_BE_ZERO, self.elapsed_ms() + _MEASURE_MS)
         why = refusal(measured.values)
         if why is not None:
             return await self._refuse(why, details)
         await self._audit("clear_sent", details, {})
         outcome = await lane.run(car.clear_dtcs, self.elapsed_ms() + _CLEAR_MS)
-        await self._audit("clear_outcome", details, {"outcome": outcome})
+        try:
+            await self._audit("clear_outcome", details, {"outcome": outcome})
+        except ApplicationError as error:
+            # It has happened; the caller must hear of it all the same.
+            self._log.error("clearing codes ended {outcome}, not recorded: {error}", outcome=outcome, error=error)
         if outcome == "refused":
             return {"outcome": outcome, "reason": "car_refused"}
         try:
             await recorder.read_codes()
-        except CarAwayError as error:
+        except (CarAwayError, UnavailableError) as error:
             self._log.info("codes were not read after clearing: {error}", error=error)
         return {"outcome": outcome}
 
@@ -152,9 +162,15 @@ class Device:
             await self.recorder.read_codes()
         except CarAwayError as error:
             raise ApplicationError(_CAR_AWAY, str(error)) from error
+        except UnavailableError as error:
+            raise ApplicationError(_NOT_RECORDED, str(error)) from error
 
     async def _audit(self, step: str, details: CallDetails, what: Mapping[str, object]) -> None:
-        await self.recorder.note({"step": step, "by": _caller(details), "role": details.caller_authrole, **what})
+        note = {"step": step, "by": _caller(details), "role": details.caller_authrole, **what}
+        try:
+            await self.recorder.note(note)
+        except UnavailableError as error:
+            raise ApplicationError(_NOT_RECORDED, f"{step}: {error}") from error
 
 
 def _caller(details: CallDetails) -> str:

@@ -83,21 +83,24 @@ def build(
     """Make the packet of one period.
 
     Args:
-        rows: The period's reading rows, oldest first, at least one; a corrupt one (no body) becomes a gap.
+        rows: The period's reading rows, oldest first, at least one of them sound; a corrupt one (no body) becomes a
+            gap, and nothing that it says is used.
         session: The row that opened the session.
         identity, dtcs: The newest of their kind that the session had when the period ended; None where there is none.
         followed: Whether the session goes on after this period.
     """
     opened = session.body or {}
     period_s, interval_ms = cast("int", opened["period_s"]), cast("int", opened["interval_ms"])
-    start_ms = period_of(rows[0].at_ms, period_s)
+    sound = next(row for row in rows if row.body is not None)
+    start_ms = period_of(sound.at_ms, period_s)
+    end_ms = start_ms + period_s * 1000
     readings = tuple(read_reading(row.at_ms, row.body) for row in rows if row.body is not None)
     first = session.at_ms >= start_ms
     fix = cast("tuple[str, int] | None", opened["clock_fix"])
     codes = dtcs.body if dtcs is not None else None
     return Packet(
         device=device,
-        session=rows[0].session,
+        session=sound.session,
         start_ms=start_ms,
         period_s=period_s,
         clock=cast("str", opened["clock"]),
@@ -108,7 +111,7 @@ def build(
         dtcs=read_codes(codes) if codes is not None else (),
         dtcs_at_ms=dtcs.at_ms if dtcs is not None and codes is not None else None,
         freeze_frame=cast("Mapping[str, object]", codes["freeze_frame"]) if codes is not None else None,
-        gaps=_gaps(rows, interval_ms, None if first else start_ms, start_ms + period_s * 1000 if followed else None),
+        gaps=_gaps(rows, interval_ms, max(session.at_ms, start_ms), end_ms, followed=followed),
         clock_fix=ClockFix(*fix) if first and fix is not None else None,
     )
 
@@ -120,18 +123,19 @@ def _identity(row: SomeRow | None) -> Identity:
     return Identity(body["vin"], body["iccid"], body["imei"], cast("Mapping[str, str]", row.body["why"]))
 
 
-def _gaps(rows: Sequence[SomeRow], interval_ms: int, from_ms: int | None, to_ms: int | None) -> tuple[Gap, ...]:
-    """Find the holes between sound readings, from the period's start and to its end where the session fills it."""
+def _gaps(rows: Sequence[SomeRow], interval_ms: int, from_ms: int, end_ms: int, *, followed: bool) -> tuple[Gap, ...]:
+    """Find the holes between sound readings, from `from_ms` on and to the period's end where the session fills it."""
     gaps: list[Gap] = []
-    last_ms, corrupt = from_ms, False
+    last_ms, corrupt = from_ms, 0
     for row in rows:
         if row.body is None:
-            corrupt = True
+            corrupt += 1
             continue
-        if last_ms is not None and (corrupt or row.at_ms - last_ms > _LATE * interval_ms):
+        if corrupt or row.at_ms - last_ms > _LATE * interval_ms:
             gaps.append(Gap(last_ms, row.at_ms, "corrupt" if corrupt else "late"))
-        last_ms, corrupt = row.at_ms, False
-    end_ms = to_ms if to_ms is not None else rows[-1].at_ms
-    if last_ms is not None and (corrupt or end_ms - last_ms > _LATE * interval_ms):
-        gaps.append(Gap(last_ms, end_ms, "corrupt" if corrupt else "late"))
+        last_ms, corrupt = row.at_ms, 0
+    # Where the session ends its last rows are all there is; how long they took is known by their number only.
+    to_ms = end_ms if followed else min(last_ms + corrupt * interval_ms, end_ms)
+    if corrupt or to_ms - last_ms > _LATE * interval_ms:
+        gaps.append(Gap(last_ms, to_ms, "corrupt" if corrupt else "late"))
     return tuple(gaps)

@@ -2,7 +2,7 @@
 
 One table of rows of four kinds: `session` (clock, configuration), `identity`, `dtcs`, `reading`. A packet is made of
 rows and of nothing else, so that making it again gives the same bytes. SQLite has no page checksums: a CRC-32 a row
-tells a flipped bit.
+tells a flipped bit. `floor` is the first row that has not been forgotten: what stands below it is on its way out.
 """
 
 import json
@@ -27,7 +27,9 @@ CREATE TABLE rows (
     body TEXT NOT NULL,
     crc INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX facts ON rows (session, kind, seq) WHERE kind <> 'reading'
+CREATE INDEX facts ON rows (session, kind, seq) WHERE kind <> 'reading';
+CREATE TABLE floor (seq INTEGER NOT NULL) STRICT;
+INSERT INTO floor VALUES (0)
 """
 _COLUMNS = "seq, session, kind, at_ms, body, crc"
 
@@ -62,21 +64,27 @@ class ReadingsWriter:
             )
 
     def forget(self, before_seq: int, limit: int) -> int:
-        """Delete at most `limit` of the oldest readings below `before_seq`; return how many went.
+        """Forget the readings below `before_seq`, which must be a packet's first row; return how many were deleted.
+
+        At most `limit` are deleted now, the others by later calls; for readers all of them are gone at once. A packet
+        that was made again of half its rows would contradict the first one.
 
         What a session said of itself goes with its last reading; the audit trail stays.
         """
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("UPDATE floor SET seq = max(seq, ?)", (before_seq,))
             gone = self._connection.execute(
                 "DELETE FROM rows WHERE seq IN "
-                "(SELECT seq FROM rows WHERE kind = 'reading' AND seq < ? ORDER BY seq LIMIT ?)",
-                (before_seq, limit),
+                "(SELECT seq FROM rows WHERE kind = 'reading' AND seq < (SELECT seq FROM floor) ORDER BY seq LIMIT ?)",
+                (limit,),
             ).rowcount
+            # Sessions stand one after another: of those that begin below the floor only the one that is at it has
+            # readings above.
             self._connection.execute(
-                "DELETE FROM rows WHERE kind NOT IN ('reading', 'audit') AND seq < ? "
-                "AND session NOT IN (SELECT session FROM rows WHERE kind = 'reading')",
-                (before_seq,),
+                "DELETE FROM rows WHERE kind <> 'reading' AND kind <> 'audit' AND seq < (SELECT seq FROM floor) "
+                "AND session <> (SELECT session FROM rows WHERE kind = 'reading' "
+                "AND seq >= (SELECT seq FROM floor) ORDER BY seq LIMIT 1)"
             )
         self._connection.executescript("PRAGMA incremental_vacuum(256)")
         return gone
@@ -105,9 +113,10 @@ class ReadingsReader:
         self.file_id: int = self._connection.execute("PRAGMA application_id").fetchone()[0]
 
     def readings_after(self, seq: int, limit: int) -> list[Row]:
-        """Return reading rows with a greater `seq`, oldest first."""
+        """Return reading rows with a greater `seq` that are not forgotten, oldest first."""
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM rows WHERE kind = 'reading' AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM rows WHERE kind = 'reading' "  # noqa: S608
+            "AND seq > max(?, (SELECT seq FROM floor) - 1) ORDER BY seq LIMIT ?",
             (seq, limit),
         )
         return _read(rows)

@@ -4,23 +4,27 @@ Events come in as method calls in the past tense, with the time (`now`, seconds 
 to publish now. `wake_at` tells when `woke` wants to be called next.
 
 ==========  =======================================================================================================
-waiting     has no receipt; may be published once its time has come and the window has room
+waiting     has no receipt; `soon` until its time has come, then `ready` until the window has room
 in flight   published, or being so; takes a place in the window until its receipt comes, and is published again when
             its timer ends: 10 s doubling to 10 min, each drawn between half and one and a half, without end
 ==========  =======================================================================================================
 
 A receipt is a sign of life: what was published before the receipted packet is due again within 2 s, so that one long
-timer does not hold the window after an outage. PUBLISHED from the router means nothing here.
+timer does not hold the window after an outage. A `retry` receipt stands above that, and above a new session: the
+server said when. PUBLISHED from the router means nothing here.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Final
 
 WINDOW: Final = 4
 _FIRST_TIMER_S: Final = 10.0
 _LONGEST_TIMER_S: Final = 600.0
 _SIGN_OF_LIFE_S: Final = 2.0
+_SHORTEST_RETRY_S: Final = 1.0
 _LIVE_EVERY: Final = 4
 """Of so many packets of a backlog one is the newest, for the live view; the others are the oldest."""
 
@@ -29,7 +33,12 @@ _LIVE_EVERY: Final = 4
 class _Flight:
     published_at: float
     again_at: float
-    attempts: int
+    attempts: int = 0
+    not_before: float = 0.0
+
+    def hurry(self, at: float) -> None:
+        """Be due at `at`, or before if it already is; not before the server wants it."""
+        self.again_at = max(min(self.again_at, at), self.not_before)
 
 
 class Uplink:
@@ -47,7 +56,11 @@ class Uplink:
         self._joined = False
         self._closing = False
         self._turn = 0
-        self._waiting: dict[int, float] = {}
+        # Sorted, so that a backlog of a fortnight costs no search; what was settled meanwhile is skipped when its turn
+        # comes.
+        self._waiting: set[int] = set()
+        self._soon: list[tuple[float, int]] = []
+        self._ready: list[int] = []
         self._flights: dict[int, _Flight] = {}
 
     @property
@@ -56,16 +69,23 @@ class Uplink:
         return not self._waiting and not self._flights
 
     def kept(self, seqs: Iterable[int], now: float, *, fresh: bool) -> list[int]:
-        """Packets are in the outbox: `fresh` ones just made, others found there at the start."""
+        """Packets are in the outbox: `fresh` ones just made, others found there at the start.
+
+        What is waiting or in flight already stays as it is.
+        """
         for seq in seqs:
-            self._waiting[seq] = now + (self._spread_s * self._random() if fresh and not self._closing else 0.0)
+            if seq in self._waiting or seq in self._flights:
+                continue
+            self._waiting.add(seq)
+            spread_s = self._spread_s * self._random() if fresh and not self._closing else 0.0
+            heappush(self._soon, (now + spread_s, seq))
         return self._due(now)
 
     def joined(self, now: float) -> list[int]:
         """The session with the router is there; receipts may have been missed meanwhile."""
         self._joined = True
         for flight in self._flights.values():
-            flight.again_at = now
+            flight.hurry(now)
         return self._due(now)
 
     def left(self) -> None:
@@ -81,24 +101,24 @@ class Uplink:
     def settled(self, seqs: Iterable[int], now: float) -> list[int]:
         """Receipts came: these are stored or rejected for ever."""
         for seq in seqs:
-            self._waiting.pop(seq, None)
+            self._waiting.discard(seq)
             if settled := self._flights.pop(seq, None):
                 for flight in self._flights.values():
                     if flight.published_at < settled.published_at:
-                        flight.again_at = min(flight.again_at, now + _SIGN_OF_LIFE_S * self._random())
+                        flight.hurry(now + _SIGN_OF_LIFE_S * self._random())
         return self._due(now)
 
     def retry(self, seq: int, after_s: float, now: float) -> list[int]:
         """A `retry` receipt: not before that many seconds."""
         if flight := self._flights.get(seq):
-            flight.again_at = now + after_s * (1 + self._random() / 2)
+            flight.not_before = now + max(after_s, _SHORTEST_RETRY_S) * (1 + self._random() / 2)
+            flight.again_at = flight.not_before
         return self._due(now)
 
     def closing(self, now: float) -> list[int]:
         """The agent ends soon: no more waiting for the sake of others."""
         self._closing = True
-        for seq in self._waiting:
-            self._waiting[seq] = now
+        self._soon = sorted((min(at, now), seq) for at, seq in self._soon)
         return self._due(now)
 
     def woke(self, now: float) -> list[int]:
@@ -110,18 +130,21 @@ class Uplink:
         if not self._joined:
             return None
         times = [flight.again_at for flight in self._flights.values()]
-        if len(self._flights) < self._window:
-            times += self._waiting.values()
+        if len(self._flights) < self._window and self._soon:
+            times.append(self._soon[0][0])
         return min(times, default=None)
 
     def _due(self, now: float) -> list[int]:
+        while self._soon and (self._soon[0][0] <= now or self._soon[0][1] not in self._waiting):
+            seq = heappop(self._soon)[1]
+            if seq in self._waiting:
+                insort(self._ready, seq)
         if not self._joined:
             return []
         due = [seq for seq, flight in self._flights.items() if flight.again_at <= now]
-        while len(self._flights) < self._window and (seq := self._next(now)) is not None:
-            del self._waiting[seq]
-            self._flights[seq] = _Flight(now, now, 0)
-            due.append(seq)
+        while len(self._flights) < self._window and (seq_or_none := self._next()) is not None:
+            self._flights[seq_or_none] = _Flight(now, now)
+            due.append(seq_or_none)
         for seq in due:
             flight = self._flights[seq]
             timer = min(_FIRST_TIMER_S * 2**flight.attempts, _LONGEST_TIMER_S)
@@ -130,9 +153,13 @@ class Uplink:
             flight.attempts = min(flight.attempts + 1, 16)
         return due
 
-    def _next(self, now: float) -> int | None:
-        ready = [seq for seq, not_before in self._waiting.items() if not_before <= now]
-        if not ready:
-            return None
-        self._turn += 1
-        return max(ready) if self._turn % _LIVE_EVERY == 0 else min(ready)
+    def _next(self) -> int | None:
+        """Take the next ready packet: the oldest, and in turn the newest."""
+        while self._ready:
+            newest = (self._turn + 1) % _LIVE_EVERY == 0
+            seq = self._ready.pop(-1 if newest else 0)
+            if seq in self._waiting:
+                self._waiting.remove(seq)
+                self._turn += 1
+                return seq
+        return None

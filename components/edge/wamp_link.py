@@ -42,7 +42,6 @@ class WampLink:
         reactor: Its `seconds` is elapsed time.
         server_key: Ed25519 public key that receipts are signed with.
         ran_ms: Time that agents have run, for retention.
-        refused: Called once for each packet that the server rejected, with id (or None) and code.
     """
 
     reactor: Timers
@@ -57,7 +56,7 @@ class WampLink:
     _session: ApplicationSession | None = None
     _seqs: dict[str, int] = field(default_factory=dict)
     _alarm: Timer | None = None
-    _settled: list[Deferred[None]] = field(default_factory=list)
+    _drained: Deferred[None] | None = None
     _log = Logger()
 
     @property
@@ -89,25 +88,47 @@ class WampLink:
         if self._session is not None and self._session.is_attached():
             self._session.publish(topics.event(self.device), {"event": name, "device": self.device, **what})
 
-    async def drained(self, timeout_s: float) -> None:
-        """Hurry, and return when every packet has its receipt, or after `timeout_s`."""
+    async def drained(self, timeout_s: float, away_s: float) -> None:
+        """Hurry, and return when every packet has its receipt.
+
+        Args:
+            timeout_s: Return after that in any case.
+            away_s: Return after that if there is no session with the router then; what waits is on the card.
+        """
         self._publish(self.uplink.closing(self.reactor.seconds()))
-        if not self.uplink.idle:
-            done = Deferred[None]()
-            self._settled.append(done)
-            done.addTimeout(timeout_s, self.reactor, onTimeoutCancel=lambda *_: None)  # type: ignore[arg-type]
-            await done
+        if self.uplink.idle:
+            return
+        done = self._drained = Deferred[None]()
+
+        def give_up(*, even_if_connected: bool) -> None:
+            if not done.called and (even_if_connected or not self.connected):
+                done.callback(None)
+
+        alarms = [
+            self.reactor.callLater(timeout_s, lambda: give_up(even_if_connected=True)),
+            self.reactor.callLater(away_s, lambda: give_up(even_if_connected=False)),
+        ]
+        await done
+        for alarm in alarms:
+            if alarm.active():
+                alarm.cancel()
+
+    def end(self) -> None:
+        """Publish no more; the outbox may be closed after this."""
+        self._session = None
+        self.uplink.left()
+        self._arm()
 
     def _on_leave(self, session: ApplicationSession, _details: object = None, **_kwargs: object) -> None:
         if session is self._session:
-            self._session = None
-            self.uplink.left()
-            self._arm()
+            self.end()
 
     def _publish(self, seqs: Iterable[int]) -> None:
         for seq in seqs:
             ensureDeferred(self._send(seq)).addErrback(lambda f: self._log.failure("publish failed", f))
         self._arm()
+        if self.uplink.idle and self._drained is not None and not self._drained.called:
+            self._drained.callback(None)
 
     async def _send(self, seq: int) -> None:
         envelope = await self.outbox_lane.run(self.outbox.envelope, seq)
@@ -152,10 +173,6 @@ class WampLink:
         for sha256, _, _ in marks:
             self._seqs.pop(sha256, None)
         self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
-        if self.uplink.idle:
-            waiting, self._settled = self._settled, []
-            for done in waiting:
-                done.callback(None)
 
     def _arm(self) -> None:
         if self._alarm is not None and self._alarm.active():

@@ -11,12 +11,10 @@ One entry a signal, in one of four forms:
 ================  ==================================================================================================
 
 `location` is `{"lon": [n, …], "lat": [n, …]}`, differences of differences of 1e-7 degrees, as a car keeps going. `at`
-is the first reading's offset from the packet's start, then differences, ms. `measured` is a list of `[keys, moments]`:
-when the values of signals that were answered together were measured, in the form of `at`, null where there is no value;
-signals measured just at `at` are left out. `why` gives the reasons of the nulls of mixed columns as runs
-`[reason, length]`.
-
-Lossless means: each value comes back equal. 3 and 3.0 are one JSON number; -0.0 keeps its sign, but for a place.
+is the first reading's offset from the packet's start, then differences, ms. `measured` is a list of
+`{"of": [signal, …], "at": [n, …]}`: when the values of signals that were answered together were measured, in the form
+of `at`, null where there is no value; signals measured just at `at` are left out. `why` gives the reasons of the nulls
+of mixed columns as runs `{reason: length}`. No array stands in an array: not every database can hold that.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,7 +55,7 @@ def encode(readings: Sequence[Reading], start_ms: int) -> Json:
                 check_value(key, value)
         columns[key] = _location(values) if key == "location" else _column(signal, values)
         if reasons:
-            why[key] = [[reason, len(list(run))] for reason, run in groupby(reasons)]
+            why[key] = [{reason: len(list(run))} for reason, run in groupby(reasons)]
     at = [reading.at_ms - start_ms for reading in readings]
     return {"at": _differences(at), "columns": columns, "measured": _measured(readings, at), "why": why}
 
@@ -243,7 +241,7 @@ def _measured(readings: Sequence[Reading], at: Sequence[int]) -> list[object]:
                 for offset, reading in zip(at, readings, strict=True)
             )
             groups.setdefault(moments, []).append(key)
-    return [[keys, _differences(moments)] for moments, keys in groups.items()]
+    return [{"of": keys, "at": _differences(moments)} for moments, keys in groups.items()]
 
 
 def _read_measured(
@@ -251,12 +249,12 @@ def _read_measured(
 ) -> dict[str, list[int | None]]:
     found: dict[str, list[int | None]] = {}
     for group in _list(form, None, len(BY_KEY)):
-        keys, differences = _list(group, 2)
-        moments = _sums(_list(differences, len(at)))
+        together = _object(group, {"of", "at"})
+        moments = _sums(_list(together["at"], len(at)))
         nulls = [moment is None for moment in moments]
         if any(moment is not None and moment > cast("int", now) for moment, now in zip(moments, at, strict=True)):
             raise ValueError("measured: later than the reading")
-        for key in _list(keys, None, len(BY_KEY)):
+        for key in _list(together["of"], None, len(BY_KEY)):
             if not isinstance(key, str) or key not in columns or key in found:
                 raise ValueError("measured: a signal that is unknown, without values, or there twice")
             if nulls != [number is None for number in columns[key].numbers]:
@@ -292,9 +290,9 @@ def _runs(key: str, form: object, nulls: int) -> list[str]:
     """Return the reason of each of so many nulls."""
     found: list[str] = []
     for run in _list(form, None, nulls):
-        reason, length = _list(run, 2)
+        reason, length = next(iter(run.items())) if isinstance(run, dict) and len(run) == 1 else (None, None)
         if type(length) is not int or not 1 <= length <= nulls - len(found) or reason not in REASONS:
-            raise ValueError(f"why.{key}: runs are [reason, length], as many as nulls")
+            raise ValueError(f"why.{key}: runs are {{reason: length}}, as many as nulls")
         found += [reason] * length
     if len(found) < nulls:
         raise ValueError(f"why.{key}: fewer reasons than nulls")

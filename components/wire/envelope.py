@@ -13,7 +13,6 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
 from importlib.resources import files
 from typing import Final, cast
 
@@ -142,11 +141,6 @@ class Envelope:
         except InvalidTag as error:
             raise RejectedError("decrypt", "the ciphertext is not authentic") from error
         return _inflate(packed, header.coding)
-
-
-def kid(public_key: bytes) -> str:
-    """Name a public key: the first 16 hex digits of SHA-256 of its bytes (RSA: DER SPKI, Ed25519: raw)."""
-    return sha256(public_key).hexdigest()[:16]
 
 
 def seal(

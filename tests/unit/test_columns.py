@@ -92,21 +92,21 @@ def spoilt() -> list[tuple[str, Any]]:
         change("NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
         change("a word among values", "columns", "climb", to={"v": ["1", 1]}),
         change("reasons missing", "why", "rpm", to=[]),
-        change("reasons too many", "why", "rpm", to=[["no_data", 2]]),
-        change("a reason unknown", "why", "rpm", to=[["bored", 1]]),
-        change("an endless run", "why", "rpm", to=[["no_data", 10**15]]),
-        change("an empty run", "why", "rpm", to=[["no_data", 0], ["no_data", 1]]),
-        change("a list for a reason", "why", "rpm", to=[[["no_data"], 1]]),
-        change("reasons beside a column's own", "why", "load", to=[["no_data", 2]]),
-        change("reasons for nobody", "why", "stranger", to=[["no_data", 1]]),
-        change("a moment after the reading", "measured", to=[[["rpm"], [1, None]]]),
-        change("a moment of a null", "measured", to=[[["rpm"], [-5, 5]]]),
-        change("a moment missing", "measured", to=[[["rpm"], [None, None]]]),
-        change("a signal twice", "measured", to=[[["rpm"], [-5, None]], [["rpm"], [-6, None]]]),
-        change("a signal twice in a group", "measured", to=[[["rpm", "rpm"], [-5, None]]]),
-        change("a moment of an unknown signal", "measured", to=[[["stranger"], [-5, None]]]),
-        change("a moment of a signal without values", "measured", to=[[["load"], [None, None]]]),
-        change("an unhashable signal", "measured", to=[[[["rpm"]], [-5, None]]]),
+        change("reasons too many", "why", "rpm", to=[{"no_data": 2}]),
+        change("a reason unknown", "why", "rpm", to=[{"bored": 1}]),
+        change("an endless run", "why", "rpm", to=[{"no_data": 10**15}]),
+        change("an empty run", "why", "rpm", to=[{"no_data": 0}, {"no_data": 1}]),
+        change("a list for a run", "why", "rpm", to=[["no_data", 1]]),
+        change("reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
+        change("reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
+        change("a moment after the reading", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
+        change("a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),
+        change("a moment missing", "measured", to=[{"of": ["rpm"], "at": [None, None]}]),
+        change("a signal twice", "measured", to=[{"of": ["rpm"], "at": [-5, None]}, {"of": ["rpm"], "at": [-6, None]}]),
+        change("a signal twice in a group", "measured", to=[{"of": ["rpm", "rpm"], "at": [-5, None]}]),
+        change("a moment of an unknown signal", "measured", to=[{"of": ["stranger"], "at": [-5, None]}]),
+        change("a moment of a signal without values", "measured", to=[{"of": ["load"], "at": [None, None]}]),
+        change("an unhashable signal", "measured", to=[{"of": [["rpm"]], "at": [-5, None]}]),
         change("sums beyond what numbers can be", "at", to=[2**53, 0]),
     ]
 
@@ -124,7 +124,7 @@ def test_more_readings_than_allowed_are_refused() -> None:
 
 def test_a_signal_named_a_hundred_thousand_times_costs_nothing() -> None:
     form = form_of(*(one({"rpm": 900.0}, at) for at in range(6000)))
-    form["measured"] = [[["rpm"] * 100_000, [-1] + [1] * 5999]]
+    form["measured"] = [{"of": ["rpm"] * 100_000, "at": [-1] + [1] * 5999}]
     began = time.process_time()
     with pytest.raises(ValueError, match="at most"):
         columns.decode(form, START_MS, 6000)

@@ -12,6 +12,8 @@ class Entry:
     device: str
     product: str | None = None
     manufacturer: str | None = None
+    vid: int | None = None
+    pid: int | None = None
 
 
 OBDLINK = Entry("/dev/ttyUSB0", "OBDLink SX", "ScanTool.net")
@@ -23,6 +25,14 @@ GPS = Entry("/dev/ttyACM0", "u-blox 7 - GPS/GNSS Receiver", "u-blox AG")
 def test_only_what_names_itself_an_obd_adapter_is_opened() -> None:
     assert choose_obd_ports([BRIDGE, MODEM, GPS, OBDLINK], [], {}) == ("/dev/ttyUSB0",)
     assert choose_obd_ports([BRIDGE, MODEM, GPS], [], {}) == ()
+
+
+def test_the_bridge_of_an_adapter_counts_last_and_only_where_nothing_names_it_otherwise() -> None:
+    known = Entry("/dev/ttyUSB5", "USB2.0-Serial", None, 0x1A86, 0x7523)
+    assert choose_obd_ports([known, OBDLINK], ["/dev/rfcomm0"], {})[-1] == "/dev/ttyUSB5"
+    assert choose_obd_ports([known], [], {"/dev/gps0": "/dev/ttyUSB5"}) == ()
+    assert choose_obd_ports([Entry("/dev/ttyUSB6", "USB GPS", None, 0x067B, 0x2303)], [], {}) == ()
+    assert choose_obd_ports([Entry("/dev/ttyUSB7", "Somebody's board", None, 0x1234, 0x5678)], [], {}) == ()
 
 
 def test_a_bridge_counts_when_udev_names_it() -> None:

@@ -1,0 +1,125 @@
+"""Crashes of every part in mid-drive: at the end made = stored, no id twice, every event id fed.
+
+One fleet for all of them, one car; each test leaves it whole, the last one ends it.
+"""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from components.cloud.stores import open_archive_reader
+from components.console.fleet import Fleet
+from components.edge.spool_view import SpoolView
+from components.wire import packet as packets
+from tests.journey_fleet import (
+    access,
+    balanced,
+    counted,
+    more_receipts,
+    note,
+    now_ms,
+    odograph,
+    running_fleet,
+    script,
+    told,
+    until,
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with running_fleet(tmp_path_factory.mktemp("crashes") / "home") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def driving(fleet: Fleet) -> None:
+    more_receipts(fleet.cars[0], 40)
+
+
+def stored_times(fleet: Fleet) -> list[int]:
+    """Return the time of every stored reading, ms UTC."""
+    with closing(open_archive_reader(fleet.plan.archive, fleet.home.path)) as archive:
+        found = [packets.read(one.packet) for one in archive.minutes(fleet.cars[0].device)]
+    return [reading.at_ms for one in found for reading in one.readings or ()]
+
+
+def test_a_router_that_is_killed_and_comes_back_costs_nothing_and_little_time(fleet: Fleet) -> None:
+    assert fleet.node is not None
+    before = counted(fleet).made
+    fleet.node.kill()
+    # Long enough that packets are made which cannot go anywhere.
+    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= before + 2, 30)
+    fleet.node.launch()
+    fleet.node.wait_until_ready()
+    took = more_receipts(fleet.cars[0], 30)
+    note(f"router back: first receipt after {took:.1f} s")
+    assert took < 15
+    balanced(fleet, before + 2)
+
+
+def test_a_persister_killed_between_storing_and_receipt_is_told_again_and_stores_once(fleet: Fleet) -> None:
+    assert fleet.persister is not None
+    assert fleet.persister.end() == 0
+    dying = fleet.start_process("dying", [*script("dying_persister.py"), str(fleet.home.config)])
+    before = counted(fleet)
+    assert dying.wait() == -signal.SIGKILL
+    after = counted(fleet)
+    unreceipted = after.stored - after.receipted
+    assert after.stored > before.stored
+    assert unreceipted >= 1
+    twice = told("status", "car_01", *access(fleet))["uplink"]["duplicate"]
+    fleet.start_persister()
+    began = time.monotonic()
+    balanced(fleet, after.made)
+    note(f"persister back: balanced after {time.monotonic() - began:.1f} s")
+    assert told("status", "car_01", *access(fleet))["uplink"]["duplicate"] >= twice + unreceipted
+
+
+def test_an_edge_that_is_killed_loses_at_most_its_last_second_and_doubles_nothing(fleet: Fleet) -> None:
+    car = fleet.cars[0]
+    assert car.agent is not None
+    car.agent.kill()
+    killed_ms = now_ms()
+    made = counted(fleet).made
+    fleet.start_agent(car)
+    more_receipts(car, 30)
+    figures = balanced(fleet, made + 2)
+    assert figures.duplicates == 0
+    times = stored_times(fleet)
+    assert [at for at, count in Counter(times).items() if count > 1] == []
+    last = max(at for at in times if at < killed_ms)
+    note(f"edge killed {killed_ms - last} ms after its last stored reading")
+    assert killed_ms - last < 2000
+
+
+def test_the_agent_runs_under_autobahns_own_runner_too(fleet: Fleet) -> None:
+    car = fleet.cars[0]
+    assert car.agent is not None
+    assert car.agent.end() == 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        car.agent = fleet.start_process("plain-agent", [*script("plain_runner.py"), str(car.config)])
+        more_receipts(car, 40)
+        recorded = SpoolView(car.spool).readings()
+        until(lambda: SpoolView(car.spool).readings() > recorded, 10)  # noqa: B023 - called at once
+        car.agent.popen.send_signal(number)
+        began = time.monotonic()
+        code = car.agent.wait()
+        note(f"{number.name}: ended with {code} after {time.monotonic() - began:.1f} s")
+        figures = counted(fleet)
+        # What it had in hand it has closed, and delivered.
+        assert figures.made == figures.stored == figures.receipted
+        assert figures.readings_recorded == figures.readings_stored
+        assert code == 0, car.agent.trouble()
+    fleet.start_agent(car)
+
+
+def test_nobody_is_left_behind_when_all_has_ended(fleet: Fleet) -> None:
+    fleet.end_agents()
+    figures = balanced(fleet, 1)
+    assert figures.readings_recorded == figures.readings_stored
+    assert odograph("status", "car_01", *access(fleet)).returncode == 1

@@ -1,0 +1,222 @@
+"""`odograph demo` as a user runs it: a process whose report, stores and end are looked at from outside."""
+
+import json
+import signal
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.console.fleet import Fleet
+from components.wire.signals import BY_KEY
+from tests.journey_fleet import ENVIRONMENT, PERIOD_S, ROOT, descendants_of, lines, odograph, one_line, until
+from tests.services.servers import Service
+
+RECORDING_T0_MS = 1_795_255_500_000
+STEP_MS = 2_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """A demo that runs or has run."""
+
+    home: Path
+    process: "subprocess.Popen[str]"
+
+    @property
+    def report(self) -> Any:  # noqa: ANN401 - JSON
+        return json.loads(self.home.with_suffix(".json").read_text())
+
+    @property
+    def archive(self) -> str:
+        return f"sqlite:{self.home}/archive.db"
+
+    def ended(self) -> str:
+        out, errors = self.process.communicate(timeout=150)
+        assert (self.process.returncode, errors) == (0, ""), out
+        assert descendants_of(str(self.home)) == {}
+        return out
+
+
+def begin(home: Path, *arguments: object) -> Run:
+    command = Fleet.odograph("demo", "--period", str(PERIOD_S), "--home", str(home))
+    command += ["--report", str(home.with_suffix(".json")), *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    return Run(home, process)
+
+
+def recording() -> dict[str, Any]:
+    """A minute of 30 rows, 2 s each, in which no row is like its neighbours; some signals are never there."""
+    rows = [
+        {
+            "time": datetime.fromtimestamp((RECORDING_T0_MS + k * STEP_MS + 100) / 1000, UTC).isoformat(),
+            "speed": 10 + 3 * k,
+            "rpm": 1000 + 50 * k,
+            "throttle_pos": 20 * 100 / 255 if k % 2 else 40 * 100 / 255,
+            "temp": 60 + k,
+            "maf": None,
+            "gear": 3,
+            "fuel_status_raw": "0200",
+            "location": {"type": "Point", "coordinates": [8.5 + k / 1000, 47.25 + k / 1000]},
+            "heading": 7.5 * k,
+            "altitude": 400.0 + k,
+            "climb": 0.5,
+            "gps_speed": 3.25 + k,
+        }
+        for k in range(30)
+    ]
+    return {"minute": datetime.fromtimestamp(RECORDING_T0_MS / 1000, UTC).isoformat(), "readings": rows}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]]:
+    """Two demos beside each other: most of their time is waiting."""
+    base = tmp_path_factory.mktemp("demo")
+    (base / "minute.json").write_text(json.dumps(recording()))
+    begun = {
+        "cars": begin(base / "cars", "--for", 12, "--cars", 2),
+        "replay": begin(base / "replay", "--for", 20, "--replay", base / "minute.json"),
+    }
+    yield begun
+    for run in begun.values():
+        if run.process.poll() is None:
+            run.process.terminate()
+        run.process.wait(60)
+
+
+def test_two_cars_drive_and_everything_arrives_and_nothing_is_left_behind(runs: Mapping[str, Run]) -> None:
+    out = runs["cars"].ended()
+    report = runs["cars"].report
+    assert "balanced" in out
+    assert "NOT" not in out
+    assert report["made"] == report["stored"] == report["fed"] == report["receipted"] >= 4
+    assert (report["duplicates"], report["rejected"], report["devices"]) == (0, 0, ["car_01", "car_02"])
+    assert report["readings_stored"] == report["readings_recorded"] >= 20
+    assert 0 < report["packet_bytes"]["min"] <= report["packet_bytes"]["median"] <= report["packet_bytes"]["max"]
+
+
+def test_what_the_stores_tell_afterwards_is_what_the_report_says(runs: Mapping[str, Run]) -> None:
+    run = runs["cars"]
+    run.process.wait(150)
+    minutes = {car: lines("minutes", car, "--archive", run.archive, "--readings") for car in ("car_01", "car_02")}
+    every = [minute for found in minutes.values() for minute in found]
+    assert len(every) == run.report["stored"]
+    assert sum(len(minute["readings"]) for minute in every) == run.report["readings_stored"]
+    for car, found in minutes.items():
+        assert {(minute["device"], minute["account"], minute["vehicle"]) for minute in found} == {
+            (car, "demo", "virtual-car")
+        }
+        assert {minute["period_s"] for minute in found} == {PERIOD_S}
+        assert [minute["start"] for minute in found] == sorted(minute["start"] for minute in found)
+        assert len({minute["identity"]["vin"] for minute in found} - {None}) == 1
+    events = lines("feed", "tail", "--from-start", "--home", run.home)
+    ids = [event["id"] for event in events]
+    assert len(ids) == len(set(ids))
+    wanted = {f"{minute['id']}/{tail}" for minute in every for tail in ("summary", *readings_of(minute))}
+    wanted |= {f"{minute['id']}/d{n}" for minute in every for n in range(len(minute["dtcs"]))}
+    assert set(ids) == wanted
+    readings = {event["id"]: event["data"] for event in events if event["type"] == "odograph.reading.v1"}
+    for minute in every:
+        for n, row in enumerate(minute["readings"]):
+            assert row.items() <= readings[f"{minute['id']}/r{n}"].items()
+
+
+def readings_of(minute: Mapping[str, Any]) -> list[str]:
+    return [f"r{n}" for n in range(len(minute["readings"]))]
+
+
+def test_a_replayed_minute_comes_back_and_nothing_else(runs: Mapping[str, Run]) -> None:
+    run = runs["replay"]
+    run.ended()
+    rows = recording()["readings"]
+    t0_ms = run.report["replay_t0_ms"]["car_01"]
+    seen: dict[str, set[int]] = defaultdict(set)
+    in_force: set[int] = set()
+    for minute in lines("minutes", "car_01", "--archive", run.archive, "--readings"):
+        for reading in minute["readings"]:
+            at_ms = datetime.fromisoformat(reading["at"]).timestamp() * 1000
+            in_force.add(_row(at_ms - t0_ms))
+            for key in BY_KEY:
+                value = reading[key]
+                if value is None:
+                    assert key in reading["why"]
+                    continue
+                if key == "gps_fix":
+                    continue
+                k = _row(at_ms - reading["age_ms"].get(key, 0) - t0_ms)
+                near = [row for row in (k, (k - 1) % 30, (k + 1) % 30) if _same(key, value, rows[row].get(key))]
+                assert near, (key, value, [rows[row].get(key) for row in (k - 1, k, (k + 1) % 30)])
+                seen[key].add(near[0])
+    told = {"speed", "rpm", "throttle_pos", "temp", "location", "heading", "altitude", "climb", "gps_speed"}
+    assert seen.keys() == told
+    for key in ("speed", "rpm", "location"):
+        assert len(seen[key]) >= 0.95 * len(in_force) - 1, (key, seen[key], in_force)
+
+
+def _row(elapsed_ms: float) -> int:
+    return int((elapsed_ms - 100) // STEP_MS) % 30
+
+
+def _same(key: str, value: Any, recorded: Any) -> bool:  # noqa: ANN401 - any signal's value
+    if recorded is None:
+        return False
+    if key == "location":
+        pairs = zip(value["coordinates"], recorded["coordinates"], strict=True)
+        return all(abs(one - other) <= 1e-7 for one, other in pairs)
+    return bool(abs(value - recorded) <= 1e-6)
+
+
+def test_ctrl_c_ends_as_cleanly(tmp_path: Path) -> None:
+    run = begin(tmp_path / "home")
+    spool = run.home / "cars" / "car_01" / "spool" / "outbox.db"
+    until(spool.exists, 40)
+    run.process.send_signal(signal.SIGINT)
+    assert "\nbalanced\n" in run.ended()
+    report = run.report
+    assert report["made"] == report["stored"] == report["fed"] == report["receipted"]
+
+
+def test_ctrl_c_while_everything_still_starts_ends_as_cleanly(tmp_path: Path) -> None:
+    run = begin(tmp_path / "home")
+    until((run.home / "router" / "node.log").exists, 40)
+    run.process.send_signal(signal.SIGINT)
+    assert "\nbalanced\n" in run.ended()
+
+
+def test_what_cannot_be_run_is_said_in_one_line_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("mine")
+    (tmp_path / "bad.json").write_text('{"minute": "now"}')
+    cases: dict[str, tuple[object, ...]] = {
+        "cannot be read": ("--replay", tmp_path / "none.json"),
+        "minute: wanted an ISO 8601 time": ("--replay", tmp_path / "bad.json"),
+        "is there already": ("--home", tmp_path / "taken"),
+        "--archive: must be sqlite:PATH": ("--archive", "postgres://here/cars"),
+        "--feed: must be sqlite:PATH": ("--feed", "kafka://nowhere"),
+        "exclude each other": ("--parked", "--replay", tmp_path / "bad.json"),
+        "is not one of": ("--period", "7"),
+        "No such option": ("--fast",),
+    }
+    for words, arguments in cases.items():
+        home = [] if "--home" in arguments else ["--home", tmp_path / "home"]
+        assert words in one_line(odograph("demo", "--for", 5, *home, *arguments), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.json", "taken"]
+    assert list((tmp_path / "taken").iterdir()) == [tmp_path / "taken" / "letter.txt"]
+
+
+def test_a_demo_with_mongodb_and_kafka_is_balanced_too(mongodb: Service, kafka: Service, tmp_path: Path) -> None:
+    archive = f"mongodb://{mongodb.address}/journey"
+    feed = f"kafka://{kafka.address}?prefix=journey."
+    run = begin(tmp_path / "home", "--for", 8, "--archive", archive, "--feed", feed)
+    assert "\nbalanced\n" in run.ended()
+    minutes = lines("minutes", "car_01", "--archive", archive, "--readings")
+    assert len(minutes) == run.report["stored"] == run.report["fed"] >= 2
+    ids = {event["id"] for event in lines("feed", "tail", "--from-start", "--feed", feed)}
+    assert ids >= {f"{minute['id']}/{tail}" for minute in minutes for tail in ("summary", *readings_of(minute))}

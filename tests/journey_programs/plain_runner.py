@@ -1,0 +1,14 @@
+"""The agent under Autobahn's own runner, as somebody else would run it.
+
+python plain_runner.py EDGE_TOML
+"""
+
+import sys
+from pathlib import Path
+
+from autobahn.twisted.component import run
+
+from components.edge.agent import edge_component
+from components.edge.config import load
+
+run([edge_component(load(Path(sys.argv[1])))])

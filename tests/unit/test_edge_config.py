@@ -1,0 +1,90 @@
+"""edge.toml: the issue's defaults, and every fault at once."""
+
+from pathlib import Path
+
+import pytest
+
+from components.edge import config
+from components.wire.errors import ConfigError
+
+_LEAST = """
+[device]
+id = "car_one"
+key = "device.key"
+[router]
+url = "ws://127.0.0.1:8080/ws"
+[server]
+bundle = "server.pub.json"
+[spool]
+dir = "spool"
+"""
+
+
+def load(directory: Path, text: str) -> config.EdgeConfig:
+    path = directory / "edge.toml"
+    path.write_text(text)
+    return config.load(path)
+
+
+def test_the_least_file_has_the_defaults_that_the_documentation_promises(tmp_path: Path) -> None:
+    loaded = load(tmp_path, _LEAST)
+    assert loaded.device.key == tmp_path / "device.key"
+    assert loaded.router.realm == "odograph"
+    assert (loaded.obd.port, loaded.obd.baud, loaded.obd.protocol) == ("auto", 38400, "auto")
+    assert (loaded.gps.gpsd, loaded.modem.port) == ("127.0.0.1:2947", "auto")
+    assert (loaded.sampling.rate_hz, loaded.sampling.interval_ms) == (1.0, 1000)
+    assert (loaded.packet.period_s, loaded.packet.content) == (60, "full")
+    assert (loaded.spool.dir, loaded.spool.keep_days) == (tmp_path / "spool", 15.0)
+    assert loaded.vehicle.circumference_m is None
+
+
+def test_every_fault_is_told_at_once_with_its_path(tmp_path: Path) -> None:
+    text = """
+[device]
+id = "Car One"
+[router]
+url = "http://x"
+[server]
+bundle = 3
+[spool]
+dir = "spool"
+keep_days = 0
+max_mb = 1
+[obd]
+baud = 300
+protocol = "Z"
+[gps]
+gpsd = "nowhere"
+[sampling]
+rate_hz = 11
+rate = 1
+[packet]
+period_s = 7
+content = "half"
+[vehicle]
+gear_ratios = [3.5, -1]
+tyre = "wide"
+"""
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, text)
+    assert {fault.split(":")[0] for fault in raised.value.faults} == {
+        "device.id", "device.key", "router.url", "server.bundle", "spool.keep_days", "spool.max_mb", "obd.baud",
+        "obd.protocol", "gps.gpsd", "sampling.rate_hz", "sampling.rate", "packet.period_s", "packet.content",
+        "vehicle.gear_ratios", "vehicle.tyre",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("period_s", [5, 6, 10, 12, 15, 20, 30, 60])
+def test_a_period_is_any_divisor_of_a_minute_from_five_seconds(tmp_path: Path, period_s: int) -> None:
+    assert load(tmp_path, f"{_LEAST}[packet]\nperiod_s = {period_s}\n").packet.period_s == period_s
+
+
+def test_another_configuration_has_another_hash_and_the_same_one_the_same(tmp_path: Path) -> None:
+    first, again = load(tmp_path, _LEAST), load(tmp_path, _LEAST)
+    other = load(tmp_path, f"{_LEAST}[sampling]\nrate_hz = 2\n")
+    assert first.hash == again.hash != other.hash
+
+
+def test_the_tyre_gives_the_way_of_one_turn(tmp_path: Path) -> None:
+    loaded = load(tmp_path, f'{_LEAST}[vehicle]\ntyre = "205/55 R16"\n')
+    assert loaded.vehicle.circumference_m == pytest.approx(1.985, abs=1e-3)
