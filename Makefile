@@ -6,11 +6,12 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static services gpsd bench clean
+.PHONY: help demo test slow check static services gpsd bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
+	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol) and gpsd, for the tests'
 	@echo 'make bench      what it costs, in ratios'
@@ -32,6 +33,9 @@ demo: .venv/.stamp
 
 test: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra $(ARGS)
+
+slow: .venv/.stamp
+	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
 
 check: static test
 
