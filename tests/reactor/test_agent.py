@@ -133,5 +133,7 @@ def test_what_is_ended_before_it_began_does_not_begin(config: EdgeConfig) -> Non
     component = EdgeComponent(config)
     assert component.finish().called
     started = component.start(cast("Any", object()))
-    assert started.called
+    failures: list[object] = []
+    started.addErrback(failures.append)
+    assert (bool(started.called), failures) == (True, [])
     assert not config.spool.dir.exists()
