@@ -30,5 +30,6 @@ def open_dying(uri: str, base: Path) -> Any:  # noqa: ANN401 - an Archive whose 
     return archive
 
 
-vars(service)["open_archive"] = open_dying
-sys.exit(run(["persist", "--config", sys.argv[1]]))
+if __name__ == "__main__":
+    vars(service)["open_archive"] = open_dying
+    sys.exit(run(["persist", "--config", sys.argv[1]]))

@@ -11,4 +11,5 @@ from autobahn.twisted.component import run
 from components.edge.agent import edge_component
 from components.edge.config import load
 
-run([edge_component(load(Path(sys.argv[1])))])
+if __name__ == "__main__":
+    run([edge_component(load(Path(sys.argv[1])))])
