@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from components import keyfile
 from components.edge import agent as agent_module
 from components.edge import config as edge_config
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
 from components.edge.agent import Agent, EdgeComponent
 from components.edge.config import EdgeConfig
 from components.edge.sqlite_outbox import SqliteOutbox
@@ -97,14 +97,17 @@ def test_an_agent_that_has_ended_lets_go_of_its_spool_and_the_next_goes_on_where
 
 
 def test_the_spool_of_a_running_agent_is_refused_in_one_clear_line(home: Path, config: EdgeConfig) -> None:
-    held = sqlite_file.lock(config.spool.dir)
-    with pytest.raises(OperatorError, match="in use by another agent"):
+    held = sqlite_spool.lock(config.spool.dir)
+    with pytest.raises(OperatorError, match="in use by another process"):
         Agent(reactor, config)
     command = [sys.executable, "-m", "components.console", "edge", "--config", str(home / "edge.toml")]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    os.close(held)
+    held.release()
     spool = config.spool.dir
-    assert refused.stderr == (f"odograph: {spool} is in use by another agent: stop it, or give [spool] dir another\n")
+    assert refused.stderr == (
+        f"odograph: {spool / 'spool'} is in use by another process ({os.getpid()}): "
+        "stop the agent that runs there, or give [spool] dir another\n"
+    )
     assert refused.returncode == 1
 
 
