@@ -94,7 +94,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_standing_car_with_its_engine_off_is_cleared_once_and_every_step_is_on_record(bench: Bench) -> None:
     assert bench.clear(bench.token()) == {"outcome": "cleared"}
     assert bench.car.cleared == 1
-    assert bench.steps == ["prepare_clear", "dtcs", "clear_sent", "clear_outcome", "dtcs"]
+    assert bench.steps == ["prepare_clear", "dtcs", "clear_begun", "clear_outcome", "dtcs"]
     saved, after = (body for _, kind, _, body in bench.journal.rows if kind == "dtcs")
     assert (saved["codes"][0][0], saved["freeze_frame"]["dtc_ff"], after["codes"]) == ("P0420", "P0420", [])
     trail = [body for _, kind, _, body in bench.journal.rows if kind == "audit"]
@@ -117,7 +117,7 @@ def test_a_car_that_may_not_be_cleared_is_sent_nothing_and_the_refusal_is_on_rec
     bench.car.values = values
     assert bench.clear(bench.token()) == {"outcome": "refused", "reason": reason}
     assert bench.car.cleared == 0
-    assert bench.steps == ["prepare_clear", "dtcs", "clear_refused"]
+    assert bench.steps == ["prepare_clear", "dtcs", "clear_begun", "clear_refused"]
 
 
 def test_a_token_is_good_once_for_its_caller_within_a_minute(bench: Bench) -> None:
