@@ -27,6 +27,22 @@ T0 = 1_779_000_000_000
 ONE, TWO = "1" * 16, "2" * 16
 
 
+class Journal:
+    """Keeps rows in memory, as (session, kind, ms, body); refuses while `full`."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, int, Mapping[str, Any]]] = []
+        self.full: Exception | None = None
+
+    def append(self, session: str, rows: list[tuple[Kind, int, Mapping[str, object]]], /) -> None:
+        if self.full is not None:
+            raise self.full
+        self.rows += [(session, *row) for row in rows]
+
+    def of(self, kind: str) -> list[tuple[str, str, int, Mapping[str, Any]]]:
+        return [row for row in self.rows if row[1] == kind]
+
+
 class InlineLane:
     """A lane that calls at once, in the caller's thread; it tells when two calls would have run at once."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from components.cloud.ports import DeadLetter, Outcome, StoredPacket
-from components.cloud.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
+from components.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
 
 VERSION = 0x0D0A01
 """In the file's user_version: an archive, form 1."""
@@ -106,7 +106,7 @@ class SqliteArchive(SqliteArchiveReader):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = WriterLock(path)
+        self._lock = WriterLock(path, "stop it, or use MongoDB, which several persisters can share")
         try:
             self._db = connect_writer(path, _SCHEMA, VERSION)
         except BaseException:

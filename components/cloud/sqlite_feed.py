@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.cloud.ports import FeedEvent
-from components.cloud.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
+from components.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
 
 VERSION = 0x0D0F01
 """In the file's user_version: a feed, form 1."""
@@ -39,7 +39,7 @@ class SqliteFeed:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = WriterLock(path)
+        self._lock = WriterLock(path, "stop it, or use Kafka, which several persisters can share")
         try:
             self._db = connect_writer(path, _SCHEMA, VERSION)
         except BaseException:

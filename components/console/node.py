@@ -25,6 +25,7 @@ from components.wire.errors import ConfigError, UnavailableError
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 CONFIG: Final = CHECKOUT / "router" / ".crossbar" / "config.yaml"
+_INSTALL_ROUTER: Final = "run: pip install -e '.[router]'"
 _LOG_NAME: Final = "node.log"
 _TAIL_LINES: Final = 15
 _PROBE_EVERY_S: Final = 0.05
@@ -66,7 +67,10 @@ def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:
         rs_port: For persisters.
     """
     # With the router's extra installed only: the edge never starts a node.
-    import yaml  # type: ignore[import-untyped] # noqa: PLC0415
+    try:
+        import yaml  # type: ignore[import-untyped] # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError("crossbar is not installed", _INSTALL_ROUTER) from error
 
     document: dict[str, Any] = yaml.safe_load(CONFIG.read_text("utf-8"))
     (worker,) = document["workers"]
@@ -187,7 +191,7 @@ def _crossbar() -> str:
     beside = Path(sys.executable).parent / "crossbar"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("crossbar")
     if found is None:
-        raise ConfigError("crossbar is not installed", "run: pip install -e '.[router]'")
+        raise ConfigError("crossbar is not installed", _INSTALL_ROUTER)
     return found
 
 

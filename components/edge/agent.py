@@ -6,7 +6,6 @@ router is there.
 """
 
 import contextlib
-import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,7 +21,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
 from components.edge.at_modem import read_sim
 from components.edge.compactor import Compactor, Sealer
 from components.edge.config import EdgeConfig
@@ -52,7 +51,6 @@ _SIM_MS: Final = 15_000
 _TIDY_EVERY_S: Final = 600.0
 _FORGET_AT_ONCE: Final = 500
 _LONGEST_SPREAD_S: Final = 30.0
-_DAY_MS: Final = 86_400_000
 
 
 class Agent:
@@ -61,7 +59,7 @@ class Agent:
     def __init__(self, reactor: Any, config: EdgeConfig) -> None:  # noqa: ANN401 - a reactor is many interfaces
         key = keyfile.read_key_file(config.device.key)
         server = bundle.parse(_text(config))
-        self._lock = sqlite_file.lock(config.spool.dir)
+        self._lock = sqlite_spool.lock(config.spool.dir)
         self._reactor, self._config = reactor, config
         self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane = (
             Lane(reactor, name) for name in ("car", "readings", "outbox", "modem")
@@ -150,7 +148,7 @@ class Agent:
         """Let go of the files and the spool."""
         for file in (self._reader, self._writer, self._outbox):
             file.close()
-        os.close(self._lock)
+        self._lock.release()
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
@@ -202,7 +200,8 @@ class Agent:
         self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
 
     async def _tidy(self) -> None:
-        before_ms = self._ran_ms() - int(self._config.spool.keep_days * _DAY_MS)
+        used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*"))
+        before_ms = self._config.spool.forget_before_ms(self._ran_ms(), used)
         await self._outbox_lane.run(self._outbox.forget, before_ms, self._ran_ms(), _FORGET_AT_ONCE)
         kept = await self._outbox_lane.run(self._outbox.first_row_kept, self._reader.file_id)
         await self._file_lane.run(self._writer.forget, kept, _FORGET_AT_ONCE * 60)

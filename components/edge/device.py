@@ -12,7 +12,7 @@ from autobahn.wamp.types import CallDetails
 from twisted.logger import Logger
 
 from components.edge.interlock import MUST_BE_ZERO, TOKEN_LIFE_MS, Interlock, refusal
-from components.edge.ports import CarAwayError
+from components.edge.ports import Car, CarAwayError
 from components.edge.recorder import Recorder
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.wamp_link import WampLink
@@ -134,12 +134,10 @@ class Device:
             return await self._refuse("codes_unreadable", details)
         except UnavailableError:
             return {"outcome": "refused", "reason": "not_recorded"}
-        measured = await lane.run(car.measure_now, MUST_BE_ZERO, self.elapsed_ms() + _MEASURE_MS)
-        why = refusal(measured.values)
+        await self._audit("clear_begun", details, {})
+        outcome, why = await lane.run(self._measure_and_clear, car)
         if why is not None:
             return await self._refuse(why, details)
-        await self._audit("clear_sent", details, {})
-        outcome = await lane.run(car.clear_dtcs, self.elapsed_ms() + _CLEAR_MS)
         try:
             await self._audit("clear_outcome", details, {"outcome": outcome})
         except ApplicationError as error:
@@ -152,6 +150,18 @@ class Device:
         except (CarAwayError, UnavailableError) as error:
             self._log.info("codes were not read after clearing: {error}", error=error)
         return {"outcome": outcome}
+
+    def _measure_and_clear(self, car: Car) -> tuple[str, str | None]:
+        """Clear if the car stands with its engine off; in one call of the lane, so that nothing comes in between.
+
+        Returns:
+            The outcome, and why it was not even tried (None when it was).
+        """
+        measured = car.measure_now(MUST_BE_ZERO, self.elapsed_ms() + _MEASURE_MS)
+        why = refusal(measured.values)
+        if why is not None:
+            return "refused", why
+        return car.clear_dtcs(self.elapsed_ms() + _CLEAR_MS), None
 
     async def _refuse(self, reason: str, details: CallDetails) -> dict[str, object]:
         await self._audit("clear_refused", details, {"reason": reason})

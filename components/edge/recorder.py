@@ -269,7 +269,8 @@ class Recorder:
             self._asking = ensureDeferred(self._ask_codes())
 
     async def _ask_codes(self) -> None:
-        asked, self._dtcs_due_ms = self.timeline, self.elapsed_ms() + _DTC_EVERY_MS
+        # Set before, as a new session that begins meanwhile wants them again at once.
+        self._dtcs_due_ms = self.elapsed_ms() + _DTC_EVERY_MS
         try:
             await self.read_codes()
         except (CarAwayError, UnavailableError) as error:
@@ -277,9 +278,6 @@ class Recorder:
             self._dtcs_due_ms = self.elapsed_ms() + _DTC_AGAIN_MS
         except Exception:  # noqa: BLE001 - as in `run`
             self._log.failure("the car's driver failed at the codes")
-            self._dtcs_due_ms = self.elapsed_ms() + _DTC_EVERY_MS
-        if asked is not self.timeline:
-            self._dtcs_due_ms = self.elapsed_ms()
 
     async def _write(self, rows: list[tuple[Kind, int, Mapping[str, object]]]) -> None:
         try:

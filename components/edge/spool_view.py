@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
+from components.wire.errors import OperatorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class SpoolView:
         if not path.exists():
             return []
         try:
-            with closing(sqlite_file.open_reader(path)) as connection:
+            with closing(sqlite_spool.open_reader(path)) as connection:
                 return connection.execute(statement).fetchall()
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, OperatorError):
             # The agent is making the file just now.
             return []

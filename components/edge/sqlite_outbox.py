@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
+from components.sqlite_file import transaction
 
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE packets (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -54,7 +54,7 @@ class SqliteOutbox:
     """The one writer of outbox.db. Blocking; used from one lane."""
 
     def __init__(self, path: Path) -> None:
-        opened = sqlite_file.open_writer(path, _SCHEMA, _VERSION)
+        opened = sqlite_spool.open_writer(path, _SCHEMA)
         self._connection = opened.connection
         self.quarantined = opened.quarantined
         self._connection.execute(
@@ -80,8 +80,7 @@ class SqliteOutbox:
         Args:
             rows: First and last row of the readings file that are in it.
         """
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             added = self._connection.execute(
                 "INSERT INTO packets (id, envelope, sha256, file_id, first_row) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
@@ -92,8 +91,7 @@ class SqliteOutbox:
 
     def skip(self, file_id: int, last_row: int) -> None:
         """Move the cursor past rows of which no packet can be made."""
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             self._move(file_id, last_row)
 
     def waiting(self, after_seq: int = 0) -> list[Waiting]:
@@ -113,8 +111,7 @@ class SqliteOutbox:
     ) -> list[int]:
         """Mark packets (envelope hash, state, code) in one commit; return the seq of those that were still waiting."""
         settled: list[int] = []
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             for sha256, state, code in marks:
                 rows = self._connection.execute(
                     "UPDATE packets SET state = ?, code = ?, settled_ms = ? "
@@ -130,8 +127,7 @@ class SqliteOutbox:
         Returns:
             How many went.
         """
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             self._connection.execute("UPDATE meta SET ran_ms = ?", (ran_ms,))
             gone = self._connection.execute(
                 "DELETE FROM packets WHERE seq IN (SELECT seq FROM packets "

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
+from components.sqlite_file import transaction
 
 Kind = Literal["session", "identity", "dtcs", "reading", "audit"]
 
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE rows (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,15 +49,14 @@ class ReadingsWriter:
     """The one writer. Blocking; used from one lane."""
 
     def __init__(self, path: Path) -> None:
-        opened = sqlite_file.open_writer(path, _SCHEMA, _VERSION)
+        opened = sqlite_spool.open_writer(path, _SCHEMA)
         self._connection = opened.connection
         self.quarantined = opened.quarantined
 
     def append(self, session: str, rows: Sequence[tuple[Kind, int, Mapping[str, object]]]) -> None:
         """Write rows (kind, ms UTC, body) in one commit; they are on the card when it returns."""
         texts = [(kind, at_ms, json.dumps(body, separators=(",", ":"))) for kind, at_ms, body in rows]
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             self._connection.executemany(
                 "INSERT INTO rows (session, kind, at_ms, body, crc) VALUES (?, ?, ?, ?, ?)",
                 [(session, kind, at_ms, text, _crc(session, kind, at_ms, text)) for kind, at_ms, text in texts],
@@ -71,20 +70,19 @@ class ReadingsWriter:
 
         What a session said of itself goes with its last reading; the audit trail stays.
         """
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with transaction(self._connection):
             self._connection.execute("UPDATE floor SET seq = max(seq, ?)", (before_seq,))
             gone = self._connection.execute(
                 "DELETE FROM rows WHERE seq IN "
                 "(SELECT seq FROM rows WHERE kind = 'reading' AND seq < (SELECT seq FROM floor) ORDER BY seq LIMIT ?)",
                 (limit,),
             ).rowcount
-            # Sessions stand one after another: of those that begin below the floor only the one that is at it has
-            # readings above.
+            # Sessions stand one after another: of those that begin below the floor only the last has readings above
+            # it. A reading's own word for its session is not taken: it may be corrupt.
             self._connection.execute(
                 "DELETE FROM rows WHERE kind <> 'reading' AND kind <> 'audit' AND seq < (SELECT seq FROM floor) "
-                "AND session <> (SELECT session FROM rows WHERE kind = 'reading' "
-                "AND seq >= (SELECT seq FROM floor) ORDER BY seq LIMIT 1)"
+                "AND session <> (SELECT session FROM rows WHERE kind = 'session' "
+                "AND seq < (SELECT seq FROM floor) ORDER BY seq DESC LIMIT 1)"
             )
         self._connection.executescript("PRAGMA incremental_vacuum(256)")
         return gone
@@ -109,7 +107,7 @@ class ReadingsReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite_file.open_reader(path)
+        self._connection = sqlite_spool.open_reader(path)
         self.file_id: int = self._connection.execute("PRAGMA application_id").fetchone()[0]
 
     def readings_after(self, seq: int, limit: int) -> list[Row]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self, cast
 
-from components.wire.signals import BY_KEY, LARGEST, REASONS, Linear, Value, span
-from components.wire.times import iso_ms, parse_iso
+from components.wire.signals import BY_KEY, REASONS, Linear, Value, span
+from components.wire.times import iso_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +41,6 @@ class Reading:
         if not age_ms.keys() <= values.keys() or any(age <= 0 for age in age_ms.values()):
             raise ValueError("an age is positive and belongs to a value")
         return cls(at_ms, values, why, age_ms)
-
-    @classmethod
-    def of_row(cls, row: object) -> Self:
-        """Return the reading that `as_row` wrote.
-
-        Raises:
-            ValueError: `row` is not what schemas/edge_to_cloud/reading.v1.json says.
-        """
-        if not isinstance(row, dict) or row.keys() != {"at", *BY_KEY, "age_ms", "why"}:
-            raise ValueError("a reading has at, every signal, age_ms and why")
-        values = {key: row[key] for key in BY_KEY if row[key] is not None}
-        for key, value in values.items():
-            check_value(key, value)
-        at_ms, why, ages = parse_iso(row["at"]), row["why"], row["age_ms"]
-        if not isinstance(why, dict) or not isinstance(ages, dict):
-            raise ValueError("why and age_ms are objects")  # noqa: TRY004 - one error for all bad input
-        if not all(type(number) is int and 0 <= number <= LARGEST for number in ages.values()):
-            raise ValueError("ages are whole numbers of ms")
-        return cls.checked(at_ms, values, why, ages)
 
     def as_row(self) -> dict[str, object]:
         """Return it as people and programs read it: `at` as RFC 3339, every signal's value or None, `age_ms`, `why`."""

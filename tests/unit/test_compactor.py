@@ -81,6 +81,7 @@ def test_another_session_closes_the_period_of_the_one_before(spool: Spool) -> No
     assert spool.compactor.compact() == 1
     assert spool.compactor.compact(closing=True) == 1
     assert counts(spool.packets()) == {minute(0, ONE): 10, minute(0, TWO): 10}
+    assert all(one.gaps == () for one in spool.packets().values())
 
 
 def test_a_backlog_longer_than_one_read_is_packed_whole(spool: Spool) -> None:

@@ -1,12 +1,11 @@
 """readings.db and outbox.db: durable, checked, set aside when broken, forgotten in the right order."""
 
-import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from components.edge import sqlite_file
+from components.edge import sqlite_spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.wire.errors import OperatorError
@@ -31,8 +30,8 @@ def test_rows_that_were_written_are_there_after_the_writer_is_gone(tmp_path: Pat
 
 def test_rows_come_all_or_none(tmp_path: Path) -> None:
     writer = ReadingsWriter(tmp_path / "r.db")
-    with pytest.raises(TypeError):
-        writer.append(ONE, [reading_row(T0), ("reading", T0 + 1, {"values": object()})])
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.append(ONE, [reading_row(T0), ("reading", "no time", {})])  # type: ignore[list-item]
     assert writer.last("reading") is None
     drive(writer, ONE, T0, 1)
     assert len(ReadingsReader(tmp_path / "r.db").readings_after(0, 10)) == 1
@@ -116,11 +115,14 @@ def test_nothing_can_be_written_through_a_reader(tmp_path: Path) -> None:
 
 
 def test_a_spool_is_for_one_agent_at_a_time(tmp_path: Path) -> None:
-    held = sqlite_file.lock(tmp_path / "spool")
-    with pytest.raises(OperatorError, match=r"in use by another agent: stop it, or give \[spool\] dir another"):
-        sqlite_file.lock(tmp_path / "spool")
-    os.close(held)
-    os.close(sqlite_file.lock(tmp_path / "spool"))
+    held = sqlite_spool.lock(tmp_path / "spool")
+    with pytest.raises(
+        OperatorError,
+        match=r"another process \(\d+\): stop the agent that runs there",
+    ):
+        sqlite_spool.lock(tmp_path / "spool")
+    held.release()
+    sqlite_spool.lock(tmp_path / "spool").release()
 
 
 def test_forgetting_is_all_at_once_for_readers_however_few_rows_are_deleted(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Everything(RuleBasedStateMachine):
         self.published_at: dict[int, float] = {}
         self.not_before: dict[int, float] = {}
         self.again_by: dict[int, float] = {}
+        self.later_by: dict[int, float] = {}
         self.settled: set[int] = set()
 
     def take(self, due: list[int]) -> None:
@@ -38,6 +39,7 @@ class Everything(RuleBasedStateMachine):
         for seq in due:
             assert seq in self.kept, "published what is settled, or was never there"
             assert self.not_before.pop(seq, 0.0) <= self.now, "before the server wants it"
+            self.later_by.pop(seq, None)
             self.published_at[seq] = self.now
             self.again_by[seq] = self.now + LONGEST_S
 
@@ -60,7 +62,7 @@ class Everything(RuleBasedStateMachine):
     def the_router_is_there(self) -> None:
         self.joined = True
         for seq in self.published_at:
-            self.again_by[seq] = max(self.now, self.not_before.get(seq, 0.0))
+            self.again_by[seq] = max(self.now, self.later_by.get(seq, 0.0))
         self.take(self.uplink.joined(self.now))
 
     @rule()
@@ -77,11 +79,11 @@ class Everything(RuleBasedStateMachine):
         for seq in seqs:
             self.kept.discard(seq)
             published = self.published_at.pop(seq, None)
-            for known in (self.not_before, self.again_by):
+            for known in (self.not_before, self.again_by, self.later_by):
                 known.pop(seq, None)
             for other, at in self.published_at.items():
                 if published is not None and at < published:
-                    hurried = max(self.now + 2, self.not_before.get(other, 0.0))
+                    hurried = max(self.now + 2, self.later_by.get(other, 0.0))
                     self.again_by[other] = min(self.again_by[other], hurried)
         self.take(self.uplink.settled(seqs, self.now))
 
@@ -90,7 +92,7 @@ class Everything(RuleBasedStateMachine):
     def the_server_says_later(self, data: st.DataObject, after_s: int) -> None:
         seq = data.draw(st.sampled_from(sorted(self.published_at)))
         self.not_before[seq] = self.now + after_s
-        self.again_by[seq] = self.now + max(after_s, 1) * 1.5
+        self.again_by[seq] = self.later_by[seq] = self.now + max(after_s, 1) * 1.5
         self.take(self.uplink.retry(seq, after_s, self.now))
 
     @rule(data=st.data())
@@ -159,7 +161,8 @@ class Everything(RuleBasedStateMachine):
                 if self.published_at[seq] == self.now:
                     self.kept.discard(seq)
                     del self.published_at[seq]
-                    self.again_by.pop(seq, None)
+                    for known in (self.again_by, self.later_by):
+                        known.pop(seq, None)
                     self.take(self.uplink.settled([seq], self.now))
         assert self.uplink.idle
 

@@ -1,7 +1,7 @@
-"""How this project opens a SQLite file on the server: one writer under a lock, readers beside it. Rim.
+"""How both ends open a SQLite file: one writer under a lock, readers beside it. Rim.
 
-Not a store: sqlite_archive.py and sqlite_feed.py are. One writer a file, because SQLite before 3.51.3 can corrupt a
-WAL that two connections write and check-point (facts.md), and because two persisters would fight for it anyway.
+Not a store: archive, feed, readings and outbox are. One writer a file, because SQLite before 3.51.3 can corrupt a
+WAL that two connections write and check-point (facts.md), and because two processes would fight for it anyway.
 """
 
 import fcntl
@@ -23,9 +23,16 @@ class WriterLock:
 
     It is a lock file beside the database and not on it: SQLite's own locks live there, and a process that closes any
     descriptor of a file loses all its POSIX locks on that file.
+
+    Args:
+        path: The file, or what stands for several; the lock is `<path>.lock`.
+        hint: What to do when another process has it.
+
+    Raises:
+        OperatorError: Another process has it, or its directory cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hint: str) -> None:
         self._path = path.with_name(path.name + ".lock")
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -36,12 +43,10 @@ class WriterLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            process = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
-            raise OperatorError(
-                f"{path} is in use: another persister holds it (process {holder or 'unknown'})",
-                "stop it, or use MongoDB and Kafka, which several persisters can share",
-            ) from error
+            message = f"{path} is in use by another process ({process or 'unknown'})"
+            raise OperatorError(message, hint) from error
         # The number is for the message above only; the lock is what counts.
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
@@ -53,11 +58,20 @@ class WriterLock:
             self._fd = -1
 
 
+def open_private(path: Path) -> sqlite3.Connection:
+    """Open a file, or make it, readable by its owner only: it tells where people were.
+
+    The connection begins no transaction by itself, and may move between threads, one at a time. OSError or
+    sqlite3.Error when it cannot be.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
+
 def connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
     """Open a file for writing, and make it and its tables where it is new.
 
-    The caller holds its WriterLock. Commits survive a power cut (WAL, synchronous=FULL). The connection may move
-    between threads, one at a time. Readable by its owner only: it tells where people were.
+    The caller holds its WriterLock. Commits survive a power cut (WAL, synchronous=FULL).
 
     Args:
         path: The file; its directory exists.
@@ -68,8 +82,7 @@ def connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
         OperatorError: It cannot be opened, is no SQLite file, or holds something else or another version.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = open_private(path)
     except (OSError, sqlite3.Error) as error:
         raise OperatorError(f"{path} cannot be opened ({error})", "check the path and its rights") from error
     try:

@@ -1,0 +1,223 @@
+"""What the car answers to operators, the interlocked clearing above all."""
+
+from collections.abc import Coroutine
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, cast
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallDetails
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+
+from components.edge.device import Device
+from components.edge.ports import Dtc
+from components.edge.recorder import Recorder, Sources
+from components.edge.sqlite_outbox import SqliteOutbox
+from components.edge.timeline import Timeline
+from components.edge.uplink import Uplink
+from components.edge.wamp_link import WampLink
+from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane, ed25519
+from tests.fakes import FakeCar
+
+P0420 = Dtc("P0420", "stored", "7E8")
+
+
+def by(authid: str, role: str = "technician") -> CallDetails:
+    return cast("CallDetails", SimpleNamespace(caller_authid=authid, caller_authrole=role))
+
+
+class Bench:
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.car = FakeCar(self.elapsed_ms, {"rpm": 0.0, "speed": 0})
+        self.car.codes, self.car.freeze_frame = (P0420,), {"rpm": 800.0, "dtc_ff": "P0420"}
+        self.car_lane: Any = InlineLane()
+        self.journal = Journal()
+        outbox, lane = SqliteOutbox(directory / "outbox.db"), as_lane(InlineLane())
+        self.link = WampLink(
+            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, ed25519(2).public_key(), lambda: 0
+        )
+        self.recorder = Recorder(
+            reactor=self.clock,
+            elapsed_ms=self.elapsed_ms,
+            sources=Sources(self.car, None, None, 1000, 60, "full", "c" * 16),
+            car_lane=cast("Any", self),
+            file_lane=as_lane(InlineLane()),
+            journal=self.journal,
+            timeline=Timeline(ONE, "ntp", T0),
+            new_session=lambda: "2" * 16,
+            closed=lambda: None,
+            changed=lambda _new, _old: None,
+        )
+        self.device = Device("car_one", "1.0", self.recorder, self.link, outbox, lane, self.elapsed_ms, 0)
+
+    async def run(self, *call: Any) -> Any:  # noqa: ANN401 - as the lane that it stands for, which a test may change
+        return await self.car_lane.run(*call)
+
+    def elapsed_ms(self) -> int:
+        return round(self.clock.seconds() * 1000)
+
+    def token(self, who: str = "tech") -> str:
+        answer = cast("Any", result(self.device.prepare_clear(details=by(who))))
+        assert answer["expires_s"] == 60
+        return cast("str", answer["token"])
+
+    def clear(self, token: str, who: str = "tech") -> object:
+        return result(self.device.clear_dtcs(token, details=by(who)))
+
+    @property
+    def steps(self) -> list[str]:
+        """Rows in order: audit steps by name, others by kind."""
+        return [cast("str", body.get("step", kind)) for _, kind, _, body in self.journal.rows if kind != "session"]
+
+
+def begun(work: Coroutine[Any, Any, object]) -> tuple[Deferred[None], list[object]]:
+    """The work, and a list in which its result or what it raised will stand."""
+    found: list[object] = []
+    return ensureDeferred(work).addCallbacks(found.append, lambda failure: found.append(failure.value)), found
+
+
+def result(work: Coroutine[Any, Any, object]) -> object:
+    found = begun(work)[1][0]
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_standing_car_with_its_engine_off_is_cleared_once_and_every_step_is_on_record(bench: Bench) -> None:
+    assert bench.clear(bench.token()) == {"outcome": "cleared"}
+    assert bench.car.cleared == 1
+    assert bench.steps == ["prepare_clear", "dtcs", "clear_begun", "clear_outcome", "dtcs"]
+    saved, after = (body for _, kind, _, body in bench.journal.rows if kind == "dtcs")
+    assert (saved["codes"][0][0], saved["freeze_frame"]["dtc_ff"], after["codes"]) == ("P0420", "P0420", [])
+    trail = [body for _, kind, _, body in bench.journal.rows if kind == "audit"]
+    assert {(body["by"], body["role"]) for body in trail} == {("tech", "technician")}
+    assert trail[-1]["outcome"] == "cleared"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"rpm": 800.0, "speed": 0}, "engine_running"),
+        ({"rpm": 0.0, "speed": 3}, "vehicle_moving"),
+        ({"rpm": 0.0}, "speed_unknown"),
+        ({"speed": 0}, "rpm_unknown"),
+    ],
+)
+def test_a_car_that_may_not_be_cleared_is_sent_nothing_and_the_refusal_is_on_record(
+    bench: Bench, values: dict[str, Any], reason: str
+) -> None:
+    bench.car.values = values
+    assert bench.clear(bench.token()) == {"outcome": "refused", "reason": reason}
+    assert bench.car.cleared == 0
+    assert bench.steps == ["prepare_clear", "dtcs", "clear_begun", "clear_refused"]
+
+
+def test_a_token_is_good_once_for_its_caller_within_a_minute(bench: Bench) -> None:
+    unknown, expired = ({"outcome": "refused", "reason": f"token_{why}"} for why in ("unknown", "expired"))
+    assert bench.clear("") == unknown
+    token = bench.token()
+    assert bench.clear(token, "other") == unknown
+    assert bench.clear(token) == {"outcome": "cleared"}
+    assert bench.clear(token) == unknown
+    token = bench.token()
+    bench.clock.advance(60)
+    assert bench.clear(token) == expired
+    assert bench.clear(cast("Any", 5)) == unknown
+    assert bench.car.cleared == 1
+    assert bench.steps.count("clear_refused") == 5
+
+
+def test_of_two_technicians_at_once_one_clears_and_the_other_is_refused(bench: Bench) -> None:
+    tokens = bench.token("one"), bench.token("two")
+    bench.car_lane = held = HeldLane()
+    _, first = begun(bench.device.clear_dtcs(tokens[0], details=by("one")))
+    assert bench.clear(tokens[1], "two") == {"outcome": "refused", "reason": "clearing_already"}
+    while held.queue:
+        held.release()
+    assert first == [{"outcome": "cleared"}]
+    assert bench.car.cleared == 1
+    bench.car_lane = InlineLane()
+    assert bench.clear(bench.token("two"), "two") == {"outcome": "cleared"}
+
+
+def test_a_car_that_does_not_tell_its_codes_is_not_cleared(bench: Bench) -> None:
+    bench.car.away = "bus_error"
+    assert bench.clear(bench.token()) == {"outcome": "refused", "reason": "codes_unreadable"}
+    assert bench.car.cleared == 0
+
+
+@pytest.mark.parametrize(
+    ("clearing", "answer"),
+    [
+        ("refused", {"outcome": "refused", "reason": "car_refused"}),
+        ("unknown", {"outcome": "unknown"}),
+    ],
+)
+def test_what_the_car_did_not_confirm_is_told_as_it_is_and_never_sent_again(
+    bench: Bench, clearing: Literal["refused", "unknown"], answer: object
+) -> None:
+    bench.car.clearing = clearing
+    assert bench.clear(bench.token()) == answer
+    assert bench.car.cleared == 1
+    assert bench.journal.rows[-1][3].get("outcome", clearing) == clearing
+
+
+def test_when_nothing_can_be_recorded_nothing_is_sent(bench: Bench) -> None:
+    token = bench.token()
+    bench.journal.full = OSError("full")
+    assert bench.clear(token) == {"outcome": "refused", "reason": "not_recorded"}
+    with pytest.raises(ApplicationError, match="not_recorded"):
+        bench.token()
+    assert bench.car.cleared == 0
+
+
+def test_an_outcome_that_cannot_be_recorded_is_told_all_the_same(bench: Bench) -> None:
+    token = bench.token()
+    clear = bench.car.clear_dtcs
+
+    def clear_and_fill(deadline_ms: int) -> Any:  # noqa: ANN401 - one of three words
+        bench.journal.full = OSError("full")
+        return clear(deadline_ms)
+
+    bench.car.clear_dtcs = clear_and_fill  # type: ignore[method-assign]
+    assert bench.clear(token) == {"outcome": "cleared"}
+
+
+def test_codes_are_told_as_last_asked_or_asked_now(bench: Bench) -> None:
+    told = cast("Any", result(bench.device.dtcs(details=by("viewer"))))
+    assert (told["at"], told["dtcs"]) == (None, [])
+    told = cast("Any", result(bench.device.dtcs(refresh=True, details=by("viewer"))))
+    assert [one["code"] for one in told["dtcs"]] == ["P0420"]
+    assert told["at"] == "2026-05-17T06:40:00.000Z"
+    bench.car.away = "no_data"
+    with pytest.raises(ApplicationError, match="car_away"):
+        result(bench.device.dtcs(refresh=True, details=by("viewer")))
+    with pytest.raises(ApplicationError, match="invalid_argument"):
+        result(bench.device.dtcs(cast("Any", "yes"), details=by("viewer")))
+
+
+def test_status_tells_of_a_card_that_takes_no_readings(bench: Bench) -> None:
+    bench.journal.full = OSError("disk full")
+    ensureDeferred(bench.recorder.run())
+    told = cast("Any", result(bench.device.status(details=by("viewer"))))
+    assert (told["recorder"]["readings"], told["recorder"]["lost"], told["recorder"]["trouble"]) == (0, 1, "disk full")
+    bench.journal.full = None
+    bench.clock.advance(1)
+    told = cast("Any", result(bench.device.status(details=by("viewer"))))
+    assert (told["recorder"]["readings"], told["recorder"]["lost"], told["recorder"]["trouble"]) == (1, 1, "")
+
+
+def test_before_the_first_reading_there_is_nothing_to_query(bench: Bench) -> None:
+    with pytest.raises(ApplicationError, match="no_reading"):
+        result(bench.device.query(details=by("viewer")))
+    ensureDeferred(bench.recorder.run())
+    told = cast("Any", result(bench.device.query(details=by("viewer"))))
+    assert (told["rpm"], told["at"]) == (0.0, "2026-05-17T06:40:00.000Z")

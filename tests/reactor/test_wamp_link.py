@@ -1,0 +1,282 @@
+"""The link against a session that the test holds: what counts as a receipt, and what happens when it goes."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from Crypto.Signature import eddsa
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.task import Clock
+
+from components.edge.sqlite_outbox import SqliteOutbox
+from components.edge.uplink import Uplink
+from components.edge.wamp_link import WampLink
+from components.wire import receipt, topics
+from components.wire.receipt import Receipt
+from tests.edge_parts import ONE, InlineLane, as_lane, ed25519
+
+SERVER, OTHER = 2, 3
+
+
+def signer(seed: int) -> Callable[[bytes], bytes]:
+
+    return lambda message: eddsa.new(ed25519(seed), "rfc8032").sign(message)
+
+
+class Session:
+    """What the link uses of a session; `published` holds (topic, arguments, the router's answer to come)."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, tuple[Any, ...], Deferred[object]]] = []
+        self.handlers: dict[str, Callable[..., None]] = {}
+        self.subscribed: dict[str, Callable[..., None]] = {}
+        self.registered: list[str] = []
+        self.attached = True
+
+    def on(self, event: str, handler: Callable[..., None]) -> None:
+        self.handlers[event] = handler
+
+    def subscribe(self, handler: Callable[..., None], topic: str) -> Deferred[object]:
+        self.subscribed[topic] = handler
+        return succeed(None)
+
+    def register(self, _procedure: object, uri: str, options: object) -> Deferred[object]:
+        del options
+        self.registered.append(uri)
+        return succeed(None)
+
+    def is_attached(self) -> bool:
+        return self.attached
+
+    def publish(self, topic: str, *args: object, options: object = None) -> Deferred[object]:
+        del options
+        answer = Deferred[object]()
+        self.published.append((topic, args, answer))
+        return answer
+
+    def leave(self) -> None:
+        self.attached = False
+        for name in ("leave", "disconnect"):
+            self.handlers[name](self)
+
+    @property
+    def packets(self) -> list[bytes]:
+        return [args[0] for topic, args, _ in self.published if topic == topics.packet("car_one")]
+
+
+class Procedures:
+    def procedures(self) -> dict[str, Callable[..., Awaitable[object]]]:
+        async def nothing() -> None:
+            pass
+
+        return {"status": nothing, "dtcs": nothing}
+
+
+class Bench:
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.outbox = SqliteOutbox(directory / "outbox.db")
+        self.link = WampLink(
+            self.clock,
+            "car_one",
+            Uplink(0.0, lambda: 0.5),
+            self.outbox,
+            as_lane(InlineLane()),
+            ed25519(SERVER).public_key(),
+            lambda: 77,
+        )
+        self.session = Session()
+
+    def join(self) -> Session:
+        self.session = Session()
+        ensureDeferred(self.link.attend(cast("Any", self.session), Procedures()))
+        return self.session
+
+    def keep(self, *numbers: int) -> None:
+        for n in numbers:
+            sealed = b"sealed %d" % n
+            self.outbox.add(f"car_one/{ONE}/{n}", sealed, receipt.digest(sealed), 7, (n, n))
+        self.link.kept(self.outbox.waiting(self.outbox.next_seq() - 1 - len(numbers)), fresh=True)
+
+    def hear(self, status: str, *numbers: int, by: int = SERVER, **more: Any) -> None:  # noqa: ANN401 - code, seconds
+        found = [Receipt(receipt.digest(b"sealed %d" % n), None, cast("Any", status), **more) for n in numbers]
+        self.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(by)))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_session_is_subscribed_and_registered_before_the_first_packet_goes(bench: Bench) -> None:
+    bench.keep(1)
+    session = bench.join()
+    assert list(session.subscribed) == ["odograph.receipt.car_one"]
+    assert session.registered == ["odograph.device.car_one.status", "odograph.device.car_one.dtcs"]
+    assert session.published[0][1] == ({"event": "online", "device": "car_one"},)
+    assert session.packets == [b"sealed 1"]
+    assert bench.link.connected
+
+
+@pytest.mark.parametrize("status", ["stored", "duplicate"])
+def test_a_packet_that_the_server_has_is_settled_and_never_published_again(bench: Bench, status: str) -> None:
+    session = bench.join()
+    bench.keep(1)
+    bench.hear(status, 1)
+    bench.clock.advance(10_000)
+    assert bench.outbox.counts().receipted == 1
+    assert session.packets == [b"sealed 1"]
+    assert bench.link.counts[status] == 1
+
+
+def test_a_rejected_packet_is_kept_counted_and_never_published_again(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    bench.hear("rejected", 1, code="schema")
+    bench.clock.advance(10_000)
+    assert (bench.outbox.counts().rejected, bench.link.counts["rejected"]) == (1, 1)
+    assert session.packets == [b"sealed 1"]
+    assert bench.outbox.envelope(1) == b"sealed 1"
+
+
+def test_later_means_not_before_that_many_seconds(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    bench.hear("retry", 1, code="queue_full", retry_after_s=100)
+    bench.clock.advance(99)
+    assert len(session.packets) == 1
+    bench.clock.advance(60)
+    assert session.packets == [b"sealed 1"] * 2
+    assert bench.outbox.counts().waiting == 1
+
+
+def test_what_the_router_says_settles_nothing(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    session.published[-1][2].callback(object())
+    assert bench.outbox.counts().waiting == 1
+    bench.clock.advance(10)
+    assert session.packets == [b"sealed 1"] * 2
+
+
+@pytest.mark.parametrize("forged", [b"", b"\x00" * 200, "text", {"receipts": []}, None])
+def test_what_is_no_receipt_counts_as_nothing(bench: Bench, forged: object) -> None:
+    session = bench.join()
+    bench.keep(1)
+    session.subscribed[topics.receipt("car_one")](forged)
+    session.subscribed[topics.receipt("car_one")]()
+    assert (bench.outbox.counts().waiting, bench.link.counts["bad"]) == (1, 2)
+
+
+def test_a_receipt_that_another_key_signed_counts_as_nothing(bench: Bench) -> None:
+    bench.join()
+    bench.keep(1)
+    bench.hear("stored", 1, by=OTHER)
+    assert (bench.outbox.counts().waiting, bench.link.counts["bad"], bench.link.counts["stored"]) == (1, 1, 0)
+
+
+def test_a_receipt_for_something_else_settles_nothing(bench: Bench) -> None:
+    bench.join()
+    bench.keep(1)
+    bench.hear("stored", 2)
+    assert bench.outbox.counts().waiting == 1
+
+
+def test_a_packet_whose_session_was_lost_in_mid_publish_goes_again_in_the_next(bench: Bench) -> None:
+    first = bench.join()
+    bench.keep(1)
+    first.leave()
+    first.published[-1][2].errback(TransportLost())
+    assert not bench.link.connected
+    bench.clock.advance(5000)
+    assert bench.clock.getDelayedCalls() == []
+    assert bench.join().packets == [b"sealed 1"]
+    assert first.packets == [b"sealed 1"]
+
+
+def test_a_refused_publish_is_tried_again_by_its_timer(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    session.published[-1][2].errback(ApplicationError("wamp.error.not_authorized"))
+    bench.clock.advance(9)
+    assert len(session.packets) == 1
+    bench.clock.advance(1)
+    assert len(session.packets) == 2
+
+
+def test_the_leave_of_a_session_that_was_replaced_says_nothing_about_the_new_one(bench: Bench) -> None:
+    old = bench.join()
+    new = bench.join()
+    old.leave()
+    assert bench.link.connected
+    bench.keep(1)
+    assert new.packets == [b"sealed 1"]
+
+
+def drained(bench: Bench) -> Deferred[None]:
+    return ensureDeferred(bench.link.drained(30, 3))
+
+
+def ended(done: Deferred[None]) -> bool:
+    return bool(done.called)
+
+
+def test_draining_ends_when_the_last_receipt_comes(bench: Bench) -> None:
+    bench.join()
+    bench.keep(1, 2)
+    done = drained(bench)
+    bench.hear("stored", 1)
+    assert not ended(done)
+    bench.hear("stored", 2)
+    assert ended(done)
+    assert bench.clock.getDelayedCalls() == []
+
+
+def test_draining_ends_at_once_when_there_is_nothing_to_deliver(bench: Bench) -> None:
+    assert ended(drained(bench))
+
+
+def test_draining_ends_after_its_limit_when_no_receipt_comes(bench: Bench) -> None:
+    bench.join()
+    bench.keep(1)
+    done = drained(bench)
+    bench.clock.advance(29)
+    assert not ended(done)
+    bench.clock.advance(1)
+    assert ended(done)
+
+
+def test_draining_without_a_router_ends_soon_and_one_that_comes_in_time_is_used(bench: Bench) -> None:
+    bench.keep(1)
+    done = drained(bench)
+    bench.clock.advance(2)
+    assert not ended(done)
+    bench.clock.advance(1)
+    assert ended(done)
+    again = drained(bench)
+    bench.clock.advance(2)
+    bench.join()
+    bench.clock.advance(2)
+    assert not ended(again)
+    bench.hear("stored", 1)
+    assert ended(again)
+
+
+def test_draining_ends_when_the_last_packet_is_gone_from_the_outbox(bench: Bench) -> None:
+    bench.keep(1)
+    done = drained(bench)
+    bench.outbox._connection.execute("DELETE FROM packets")
+    bench.join()
+    assert ended(done)
+
+
+def test_after_the_end_nothing_is_published_whatever_comes(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    bench.link.end()
+    bench.clock.advance(5000)
+    bench.keep(2)
+    assert session.packets == [b"sealed 1"]
+    assert bench.clock.getDelayedCalls() == []
