@@ -71,6 +71,13 @@ def test_what_is_heard_again_is_a_duplicate_also_within_one_batch_and_under_othe
     assert cloud.archive.packets[plain().id].envelope == data
 
 
+def test_two_persisters_that_hold_the_same_packet_store_it_once_and_both_receipt_it() -> None:
+    one, other, data = Server(), Server(), sealed()
+    other.archive = other.persister.archive = one.archive
+    assert {one.one(data).status, other.one(data).status} == {"stored", "duplicate"}
+    assert list(one.archive.packets) == [plain().id]
+
+
 def test_another_content_under_the_same_id_is_kept_aside_and_the_first_stays() -> None:
     cloud = Server()
     cloud.take(sealed())
