@@ -1,6 +1,7 @@
 """`odograph demo`: the whole road on this machine, live, and counted in the stores at its end."""
 
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -181,6 +182,12 @@ def _settled(fleet: Fleet) -> Tally:
         time.sleep(_LOOK_EVERY_S)
 
 
+def _odograph() -> str:
+    """Return what to type for this very `odograph`: its name where the shell finds it, else its path."""
+    ours = Path(sys.executable).parent / "odograph"
+    return "odograph" if shutil.which("odograph") == str(ours) else str(ours)
+
+
 def _access(fleet: Fleet) -> str:
     return f"--router {fleet.urls.devices} --key {fleet.home.admin_key}"
 
@@ -189,7 +196,7 @@ def _say_how_to_ask(console: Console, fleet: Fleet) -> None:
     device = fleet.cars[0].device
     console.print(f"running in {fleet.home.path}; ask it from another terminal:", soft_wrap=True)
     for question in (f"status {device}", f"dtcs {device}", "devices"):
-        console.print(f"  odograph {question} {_access(fleet)}", soft_wrap=True)
+        console.print(f"  {_odograph()} {question} {_access(fleet)}", soft_wrap=True)
 
 
 def _say_what_happened(console: Console, fleet: Fleet, figures: Tally) -> None:
@@ -205,9 +212,9 @@ def _say_what_happened(console: Console, fleet: Fleet, figures: Tally) -> None:
     home, device = fleet.home, fleet.cars[0].device
     archive = figures.archive if "://" in figures.archive else f"sqlite:{home.path / figures.archive[7:]}"
     console.print("read what was stored:", soft_wrap=True)
-    console.print(f"  odograph minutes {device} --archive {archive}", soft_wrap=True)
-    console.print(f"  odograph feed tail --from-start --home {home.path}", soft_wrap=True)
+    console.print(f"  {_odograph()} minutes {device} --archive {archive}", soft_wrap=True)
+    console.print(f"  {_odograph()} feed tail --from-start --home {home.path}", soft_wrap=True)
     console.print("serve this home again, each in a terminal of its own:", soft_wrap=True)
     console.print(f"  {Path(sys.executable).parent / 'crossbar'} start --cbdir {home.path / 'router'}", soft_wrap=True)
-    console.print(f"  odograph persist --config {home.config}", soft_wrap=True)
-    console.print(f"  odograph devices {_access(fleet)}", soft_wrap=True)
+    console.print(f"  {_odograph()} persist --config {home.config}", soft_wrap=True)
+    console.print(f"  {_odograph()} devices {_access(fleet)}", soft_wrap=True)
