@@ -17,7 +17,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from components.cloud.config import ARCHIVE_FORMS, ARCHIVE_URI, FEED_FORMS, FEED_URI, is_archive_uri, is_feed_uri
+from components.cloud.config import (
+    ARCHIVE_FORMS,
+    ARCHIVE_URI,
+    FEED_FORMS,
+    FEED_URI,
+    is_archive_uri,
+    is_feed_uri,
+    read_server,
+)
 from components.cloud.stores import open_archive_reader
 from components.console import tally
 from components.console.fleet import Fleet, Plan
@@ -174,9 +182,10 @@ def _place(values: Mapping[str, Any]) -> str:
 def _settled(fleet: Fleet) -> Tally:
     """Count until everything made has arrived everywhere, or 60 s are over."""
     spools = {car.device: car.spool for car in fleet.cars}
+    server = read_server(fleet.home.config)
     end = time.monotonic() + _SETTLE_S
     while True:
-        figures = tally.count(spools, fleet.plan.archive, fleet.plan.feed, fleet.home.path)
+        figures = tally.count(spools, server.archive.uri, server.feed.uri, fleet.home.path)
         if figures.balanced or time.monotonic() > end:
             return figures
         time.sleep(_LOOK_EVERY_S)
@@ -210,9 +219,8 @@ def _say_what_happened(console: Console, fleet: Fleet, figures: Tally) -> None:
     )
     console.print("balanced" if figures.balanced else "NOT balanced: something is missing", style="bold")
     home, device = fleet.home, fleet.cars[0].device
-    archive = figures.archive if "://" in figures.archive else f"sqlite:{home.path / figures.archive[7:]}"
     console.print("read what was stored:", soft_wrap=True)
-    console.print(f"  {_odograph()} minutes {device} --archive {archive}", soft_wrap=True)
+    console.print(f"  {_odograph()} minutes {device} --archive {figures.archive}", soft_wrap=True)
     console.print(f"  {_odograph()} feed tail --from-start --home {home.path}", soft_wrap=True)
     console.print("serve this home again, each in a terminal of its own:", soft_wrap=True)
     console.print(f"  {Path(sys.executable).parent / 'crossbar'} start --cbdir {home.path / 'router'}", soft_wrap=True)
