@@ -19,6 +19,8 @@ def begin(level: str = "info", to: TextIO = sys.stderr) -> None:
     predicate: Any = LogLevelFilterPredicate(LogLevel.warn)
     for name in ("components", "odograph"):
         predicate.setLogLevelForNamespace(name, LogLevel.levelWithName(level))
+    # It says the same at every attempt to connect; ours say it once (on "connectfailure").
+    predicate.setLogLevelForNamespace("autobahn.twisted.component", LogLevel.critical)
     # The classes say what they implement to zope.interface, which mypy does not read.
     observer: Any = FilteringLogObserver(cast("Any", textFileLogObserver(to)), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

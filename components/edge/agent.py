@@ -5,19 +5,17 @@
 router is there.
 """
 
-import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import ApplicationSession
 from Crypto.PublicKey import ECC, RSA
 from Crypto.Signature import eddsa
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
@@ -38,6 +36,7 @@ from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
 from components.edge.wamp_link import WampLink
 from components.lane import Lane
+from components.lasting_component import LastingComponent
 from components.wire import bundle
 from components.wire.errors import ConfigError
 
@@ -235,81 +234,41 @@ class Agent:
         self._log.failure("recording ended", failure)
 
 
-class EdgeComponent(Component):
-    """The agent as an Autobahn component; it reconnects for ever and records meanwhile."""
+class EdgeComponent(LastingComponent):
+    """The agent as an Autobahn component; it records whether a router is there or not."""
 
     def __init__(self, config: EdgeConfig) -> None:
+        transport = {
+            "type": "websocket",
+            "url": config.router.url,
+            "serializers": ["cbor"],
+            "initial_retry_delay": 1.0,
+            "max_retry_delay": 60.0,
+            "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
+        }
         key = keyfile.read_key_file(config.device.key)
-        super().__init__(  # type: ignore[no-untyped-call]
-            main=self._attend,
-            realm=config.router.realm,
-            transports=[
-                {
-                    "type": "websocket",
-                    "url": config.router.url,
-                    "serializers": ["cbor"],
-                    "max_retries": -1,
-                    "initial_retry_delay": 1.0,
-                    "max_retry_delay": 60.0,
-                    "retry_delay_jitter": 0.3,
-                    "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
-                }
-            ],
-            authentication={"cryptosign": {"authid": config.device.id, "privkey": key.private_key}},
-        )
+        if key.authid != config.device.id:
+            raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
+        super().__init__(config.router.realm, key, transport, "recording goes on, and so do the attempts")
         self._config = config
         self._agent: Agent | None = None
-        self._finishing: Deferred[None] | None = None
-        self._left: Deferred[None] | None = None
 
-    def start(self, reactor: Any = None) -> Deferred[None]:  # noqa: ANN401 - as Component's
-        """Start the agent and keep the session; fires when `finish` is through."""
-        return ensureDeferred(self._run(reactor))
-
-    def finish(self) -> Deferred[None]:
-        """End in order: close the packet in hand, deliver for at most 30 s, leave; again, it waits for the same end."""
-        if self._finishing is None:
-            self._finishing = ensureDeferred(self._finish())
-        waiting = Deferred[None]()
-
-        def through(result: object) -> object:
-            waiting.callback(None)
-            return result
-
-        self._finishing.addBoth(through)
-        return waiting
-
-    async def _run(self, reactor: Any) -> None:  # noqa: ANN401
-        if self._is_ending():
-            return
+    async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
+        """Record."""
         # Twisted's timers follow the wall clock, which may jump by years in a car; these follow elapsed time.
         reactor.seconds = elapsed_s
         self._agent = Agent(reactor, self._config)
         self._agent.start()
-        reactor.addSystemEventTrigger("before", "shutdown", self.finish)
-        while not self._is_ending():
-            with contextlib.suppress(Exception):
-                # Component has logged it; a router that says goodbye ends Component's own loop.
-                await super().start(reactor)  # type: ignore[no-untyped-call]
-            if not self._is_ending():
-                await deferLater(reactor, 1 + random.random())  # noqa: S311 - jitter
-        await self.finish()
 
-    def _is_ending(self) -> bool:
-        return self._finishing is not None
+    async def attend(self, session: ApplicationSession) -> None:
+        """Deliver, and answer operators."""
+        if self._agent is not None:
+            await self._agent.link.attend(session, self._agent.device)
 
-    async def _attend(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
-        """Serve a session; never returns, as Component leaves the session when this does."""
-        if self._agent is None:
-            return
-        await self._agent.link.attend(session, self._agent.device)
-        await Deferred[None]()
-
-    async def _finish(self) -> None:
+    async def end(self) -> None:
+        """Close the packet in hand, deliver for at most 30 s."""
         if self._agent is not None:
             await self._agent.finish()
-        with contextlib.suppress(Exception):
-            await super().stop()  # type: ignore[no-untyped-call]
 
 
 def edge_component(config: EdgeConfig) -> EdgeComponent:

@@ -1,0 +1,104 @@
+"""An Autobahn component that wants its session for ever, and ends in order. Rim; both ends are one.
+
+Component reconnects after a failure, but ends when a router says goodbye or when its `main` returns; this one goes on.
+"""
+
+import contextlib
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+from autobahn.twisted.component import Component
+from autobahn.twisted.wamp import ApplicationSession
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from components.keyfile import KeyFile
+
+_PAUSE_S: Final = 0.5
+
+
+class LastingComponent(Component):
+    """What is served is a subclass's: `begin`, `attend` for each session, `end`.
+
+    Args:
+        key: Who joins.
+        transport: Autobahn's transport, without its number of retries, which is unbounded.
+        meanwhile: What goes on without a session, in words, for the log.
+    """
+
+    def __init__(self, realm: str, key: KeyFile, transport: Mapping[str, object], meanwhile: str) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            main=self._serve,
+            realm=realm,
+            transports=[{**transport, "max_retries": -1, "retry_delay_jitter": 0.3}],
+            authentication={"cryptosign": {"authid": key.authid, "privkey": key.private_key}},
+        )
+        self._meanwhile = meanwhile
+        self._trouble = ""
+        self._finishing: Deferred[None] | None = None
+        self._log = Logger(namespace=type(self).__module__)
+        self.on("connectfailure", self._not_joined)  # type: ignore[no-untyped-call]
+
+    async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
+        """Start what does not need a session."""
+        raise NotImplementedError
+
+    async def attend(self, session: ApplicationSession) -> None:
+        """Serve a session that has just been joined; return when all is registered and subscribed."""
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        """Finish what is in hand, while the session is still there; let go of everything."""
+        raise NotImplementedError
+
+    def start(self, reactor: Any = None) -> Deferred[None]:  # noqa: ANN401 - as Component's
+        """Begin, and keep the session; fires when `finish` is through."""
+        return ensureDeferred(self._run(reactor))
+
+    def finish(self) -> Deferred[None]:
+        """End in order, then leave; called again, it waits for the same end."""
+        if self._finishing is None:
+            self._finishing = ensureDeferred(self._finish())
+        waiting = Deferred[None]()
+
+        def through(result: object) -> object:
+            waiting.callback(None)
+            return result
+
+        self._finishing.addBoth(through)
+        return waiting
+
+    async def _run(self, reactor: Any) -> None:  # noqa: ANN401
+        if self._is_ending():
+            return
+        await self.begin(reactor)
+        reactor.addSystemEventTrigger("before", "shutdown", self.finish)
+        while not self._is_ending():
+            with contextlib.suppress(Exception):
+                # `_not_joined` has told it.
+                await super().start(reactor)  # type: ignore[no-untyped-call]
+            if not self._is_ending():
+                await deferLater(reactor, _PAUSE_S + random.random())  # noqa: S311 - jitter
+        await self.finish()
+
+    def _is_ending(self) -> bool:
+        return self._finishing is not None
+
+    async def _serve(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
+        """Serve a session; never returns, as Component leaves the session when this does."""
+        self._trouble = ""
+        await self.attend(session)
+        await Deferred[None]()
+
+    def _not_joined(self, _component: Component, error: Exception) -> None:
+        """Say once why there is no session, not at every attempt."""
+        if str(error) != self._trouble:
+            self._log.warn("no session with the router: {error}; {meanwhile}", error=error, meanwhile=self._meanwhile)
+        self._trouble = str(error)
+
+    async def _finish(self) -> None:
+        await self.end()
+        with contextlib.suppress(Exception):
+            await super().stop()  # type: ignore[no-untyped-call]
