@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import bson
+from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.datetime_ms import DatetimeMS
+from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
@@ -33,6 +35,16 @@ DUPLICATE_KEY = 11_000
 
 BATCH = 200
 """Packets that a server sends at a time."""
+
+
+class _Whole(TypeDecoder):
+    """Numbers of 2^31 and more come back as plain ints: a packet is read by the very type."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Any) -> int:  # noqa: ANN401 - bson's signature
+        """Return it as a plain int."""
+        return int(value)
 
 
 class MongoArchiveReader:
@@ -59,6 +71,7 @@ class MongoArchiveReader:
                 retryWrites=True,
                 # A start that no datetime can hold is still a packet's.
                 datetime_conversion="DATETIME_MS",
+                type_registry=TypeRegistry([_Whole()]),
             )
             database = self._client.get_default_database()
         except (PyMongoError, ValueError) as error:

@@ -163,7 +163,9 @@ class Intake:
         """Feed what is pending; False when feed or archive is away."""
         try:
             while not self._stopping:
-                found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, _FEED_BATCH)
+                # What cannot be read stays pending, and must not fill the page.
+                limit = _FEED_BATCH + len(self._unreadable)
+                found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, limit)
                 if not found:
                     break
                 if not await self._feed(found):

@@ -70,6 +70,10 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; Python must not say so again when it flushes at its end.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the end
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"odograph: {where}{error.strerror or error}: check the path and your rights to it", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 

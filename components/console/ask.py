@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import ApplicationSession
@@ -22,8 +22,18 @@ _LEAVE_S: Final = 2
 _START_ROUTER = "is it started? (cd router && crossbar start)"
 
 
-def ask(router: str, key_path: Path, question: Callable[[ApplicationSession], Awaitable[T]]) -> T:
+class Call(Protocol):
+    """Calls a procedure; each call has 30 s of its own."""
+
+    async def __call__(self, procedure: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever it answers
+        """Return what the procedure answers."""
+
+
+def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -> T:
     """Join as the operator of a key file, ask, leave; blocks, and may be called once a process.
+
+    Args:
+        question: May call as often as it likes.
 
     Raises:
         ConfigError: The key file is missing or wrong, or `router` is no URL of a router.
@@ -38,7 +48,6 @@ def ask(router: str, key_path: Path, question: Callable[[ApplicationSession], Aw
 
     def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
         asking = ensureDeferred(_ask(reactor, router, key, question))
-        asking.addTimeout(_ANSWER_S, reactor)
         return asking.addCallbacks(answers.append, lambda failure: errors.append(failure.value))
 
     # `react` always ends by SystemExit; what came of it is in the lists.
@@ -55,15 +64,20 @@ async def _ask(
     reactor: Any,  # noqa: ANN401
     router: str,
     key: KeyFile,
-    question: Callable[[ApplicationSession], Awaitable[T]],
+    question: Callable[[Call], Awaitable[T]],
 ) -> T:
     done = Deferred[T]()
     sessions: list[ApplicationSession] = []
 
     async def main(_reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
         sessions.append(session)
+        joining.cancel()
+
+        async def call(procedure: str, *arguments: object) -> Any:  # noqa: ANN401
+            return await session.call(procedure, *arguments).addTimeout(_ANSWER_S, reactor)
+
         try:
-            done.callback(await question(session))
+            done.callback(await question(call))
         except Exception as error:  # noqa: BLE001 - handed on whole
             done.errback(error)
 
@@ -79,10 +93,13 @@ async def _ask(
         is_fatal=lambda _error: True,
     )
     component.on("connectfailure", failed)
+    joining = reactor.callLater(_ANSWER_S, failed, component, TimeoutError())
     ended: Deferred[None] = component.start(reactor)
     try:
         return await done
     finally:
+        if joining.active():
+            joining.cancel()
         # Its errors came by `failed`. Where no answer came the session still waits for it, and the router may be mute.
         ended.addTimeout(_LEAVE_S, reactor)
         with contextlib.suppress(Exception):

@@ -32,7 +32,7 @@ from components.console.fleet import Fleet, Plan
 from components.console.tally import Tally
 from components.edge.spool_view import SpoolView
 from components.virtual_car.recording import UnreadableRecordingError, load_recording
-from components.wire.errors import ConfigError, OdographError, UnavailableError
+from components.wire.errors import ConfigError, OdographError, OperatorError, UnavailableError
 
 _LOOK_EVERY_S: Final = 0.5
 _FIRST_READING_S: Final = 60.0
@@ -74,6 +74,8 @@ def demo(
             load_recording(replay)
         except UnreadableRecordingError as error:
             raise ConfigError(str(error)) from error
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"--report: {report.absolute().parent} is no directory", "make it, or name another")
     where = home or Path(tempfile.mkdtemp(prefix="odograph-demo-"))
     plan = Plan(where.absolute(), cars, int(period), parked, replay, archive, feed)
     console = Console()
@@ -99,7 +101,7 @@ def commands() -> list[Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end the watching instead of the program; a second one ends the program as usual."""
+    """Let SIGINT, SIGTERM and SIGHUP end the watching, not the program; a second one ends the program as usual."""
     stopped: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -107,7 +109,7 @@ def _interruptible() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         stopped.append(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield stopped
     finally:
@@ -185,9 +187,15 @@ def _settled(fleet: Fleet) -> Tally:
     server = read_server(fleet.home.config)
     end = time.monotonic() + _SETTLE_S
     while True:
-        figures = tally.count(spools, server.archive.uri, server.feed.uri, fleet.home.path)
-        if figures.balanced or time.monotonic() > end:
-            return figures
+        try:
+            figures = tally.count(spools, server.archive.uri, server.feed.uri, fleet.home.path)
+        except (UnavailableError, OperatorError):
+            # A store that hiccups now may be there at the next look.
+            if time.monotonic() > end:
+                raise
+        else:
+            if figures.balanced or time.monotonic() > end:
+                return figures
         time.sleep(_LOOK_EVERY_S)
 
 

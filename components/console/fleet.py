@@ -207,8 +207,10 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         # The agents first: they deliver what they have in hand, and wait for a persister that is not there.
-        self._ended_agents()
-        self._stack.close()
+        try:
+            self._ended_agents()
+        finally:
+            self._stack.close()
 
     def _ended_agents(self) -> list[Process]:
         agents = [car.agent for car in self.cars if car.agent is not None]

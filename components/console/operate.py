@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from autobahn.twisted.wamp import ApplicationSession
 
 from components.cloud.config import DEVICE_URL
 from components.cloud.stores import open_archive_reader
 from components.cloud.wamp_fleet import stored_form
 from components.console import show
-from components.console.ask import ask
+from components.console.ask import Call, ask
 from components.wire import packet as packets
 from components.wire.errors import RefusedError, UnavailableError
 from components.wire.times import parse_iso
@@ -75,9 +74,9 @@ def clear_dtcs(device: str, as_json: bool, router: str, key: Path) -> None:
     """Clear a car's trouble codes, if it stands with its engine off; exit code 1 when it was not done."""
     check_id(device, "device")
 
-    async def clear(session: ApplicationSession) -> Json:
-        prepared = await session.call(device_procedure(device, "prepare_clear"))
-        outcome: Json = await session.call(device_procedure(device, "clear_dtcs"), prepared["token"])
+    async def clear(call: Call) -> Json:
+        prepared = await call(device_procedure(device, "prepare_clear"))
+        outcome: Json = await call(device_procedure(device, "clear_dtcs"), prepared["token"])
         return outcome
 
     found = ask(router, key, clear)
@@ -158,19 +157,16 @@ def _ask_device(router: str, key: Path, device: str, name: str, *arguments: obje
     return found
 
 
-def _calling(procedure: str, *arguments: object) -> Callable[[ApplicationSession], Awaitable[Any]]:
-    async def call(session: ApplicationSession) -> Any:  # noqa: ANN401 - whatever the procedure answers
-        return await session.call(procedure, *arguments)
-
-    return call
+def _calling(procedure: str, *arguments: object) -> Callable[[Call], Awaitable[Any]]:
+    return lambda call: call(procedure, *arguments)
 
 
-def _paging(device: str, since: int | None, until: int | None) -> Callable[[ApplicationSession], Awaitable[list[Json]]]:
-    async def pages(session: ApplicationSession) -> list[Json]:
+def _paging(device: str, since: int | None, until: int | None) -> Callable[[Call], Awaitable[list[Json]]]:
+    async def pages(call: Call) -> list[Json]:
         found: list[Json] = []
         from_ms, after, more = since, "", True
         while more:
-            page = await session.call(fleet_procedure("minutes"), device, from_ms, until, after)
+            page = await call(fleet_procedure("minutes"), device, from_ms, until, after)
             found += page["minutes"]
             more = page["more"]
             if found:

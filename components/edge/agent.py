@@ -9,7 +9,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from autobahn.twisted.wamp import ApplicationSession
 from Crypto.PublicKey import ECC, RSA
@@ -27,6 +27,7 @@ from components.edge.device import Device
 from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
+from components.edge.ports import Sim
 from components.edge.recorder import Recorder, Sources
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
@@ -39,9 +40,6 @@ from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
 from components.wire.errors import ConfigError
-
-if TYPE_CHECKING:
-    from components.edge.ports import Sim
 
 _DRAIN_S: Final = 30.0
 _AWAY_S: Final = 3.0
@@ -88,7 +86,6 @@ class Agent:
             eddsa.import_public_key(bytes.fromhex(server.receipt_public_key)),
             self._ran_ms,
         )
-        self._modem_port = find_modem_port() if config.modem.port == "auto" else config.modem.port or None
         self._gps = GpsdGps(reactor, config.gps.gpsd, elapsed_ms) if config.gps.gpsd else None
         self._recorder = self._make_recorder()
         self.device = Device(
@@ -164,7 +161,8 @@ class Agent:
             config.obd.baud,
             config.obd.protocol,
             clock=elapsed_ms,
-            not_ports=[self._modem_port] if self._modem_port else [],
+            # With "auto" the modem is looked for, and kept out, afresh at each connection.
+            not_ports=[config.modem.port] if config.modem.port not in {"", "auto"} else [],
             period_ms=config.sampling.interval_ms,
         )
         return Recorder(
@@ -195,11 +193,14 @@ class Agent:
 
     async def _compact(self, *, closing: bool = False) -> None:
         before = await self._outbox_lane.run(self._outbox.next_seq)
-        await self._outbox_lane.run(self._compactor.compact, closing=closing)
-        self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
+        try:
+            await self._outbox_lane.run(self._compactor.compact, closing=closing)
+        finally:
+            # What was made before it failed is kept, and wants to be sent.
+            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
 
     async def _tidy(self) -> None:
-        used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*"))
+        used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*") if ".corrupt-" not in path.name)
         before_ms = self._config.spool.forget_before_ms(self._ran_ms(), used)
         await self._outbox_lane.run(self._outbox.forget, before_ms, self._ran_ms(), _FORGET_AT_ONCE)
         kept = await self._outbox_lane.run(self._outbox.first_row_kept, self._reader.file_id)
@@ -207,10 +208,13 @@ class Agent:
 
     async def _ask_sim(self) -> None:
         sim = self._recorder.sim
-        if self._modem_port is None or (sim.iccid is not None and sim.imei is not None):
-            return
-        found: Sim = await self._modem_lane.run(read_sim, self._modem_port, elapsed_ms() + _SIM_MS, clock=elapsed_ms)
-        self._recorder.sim = found
+        if sim.iccid is None or sim.imei is None:
+            self._recorder.sim = sim.completed(await self._modem_lane.run(self._read_sim))
+
+    def _read_sim(self) -> Sim:
+        """Ask the modem, wherever it is now: some appear long after the agent's start."""
+        port = find_modem_port() if self._config.modem.port == "auto" else self._config.modem.port
+        return read_sim(port, elapsed_ms() + _SIM_MS, clock=elapsed_ms) if port else Sim()
 
     def _codes_changed(self, appeared: tuple[Any, ...], cleared: tuple[Any, ...]) -> None:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):

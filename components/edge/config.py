@@ -23,6 +23,10 @@ def _is_address(text: str) -> bool:
     return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
 
 
+def _is_port(text: str) -> bool:
+    return "://" not in text or text.startswith("socket://")
+
+
 @dataclass(frozen=True)
 class Device:
     """Who this is; `key` is the key file that `odograph edge init` made."""
@@ -48,9 +52,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Obd:
-    """The adapter: a device, a pyserial URL, or `auto`. `protocol` is ELM327's digit, or `auto`."""
+    """The adapter: a device, `socket://HOST:PORT`, or `auto`. `protocol` is ELM327's digit, or `auto`."""
 
-    port: str = "auto"
+    port: str = checked("be auto, a device, or socket://HOST:PORT", _is_port, "auto")
     baud: int = checked("be 9600..2000000", lambda baud: 9600 <= baud <= 2_000_000, 38400)
     protocol: str = checked("be auto or one of 1..9, A", lambda p: p == "auto" or p in set("123456789A"), "auto")
 

@@ -28,3 +28,11 @@ class DtcBook:
                 held = TroubleCode(one.code, one.status, one.ecu, at_ms, at_ms)
             codes.append(replace(held, last_seen_ms=at_ms))
         return DtcBook(tuple(codes), at_ms), tuple(appeared), tuple(known.values())
+
+    def shifted(self, offset_ms: int) -> "DtcBook":
+        """Return the book on a timeline that is `offset_ms` ahead; in the session that begins it was not read yet."""
+        codes = (
+            replace(one, first_seen_ms=one.first_seen_ms + offset_ms, last_seen_ms=one.last_seen_ms + offset_ms)
+            for one in self.codes
+        )
+        return DtcBook(tuple(codes), None)

@@ -38,7 +38,10 @@ def read_codes(link: ObdLink, deadline_ms: int, answered: set[tuple[int, str]]) 
     for mode, status in _MODES.items():
         reply = _ask(link, f"{mode:02X}", mode, deadline_ms)
         lists = _code_lists(link, mode, reply, deadline_ms)
-        if missing := {ecu for asked, ecu in answered if asked == mode} - lists.keys():
+        is_can = link.known.bus is not None and link.known.bus.is_can
+        # On the older buses an ECU without a code may be silent; where all are, `_code_lists` has confirmed it.
+        must = {ecu for asked, ecu in answered if asked == mode} if is_can or lists else set()
+        if missing := must - lists.keys():
             raise CarAwayError(f"mode {mode:02X}: no answer of {', '.join(sorted(missing))}")
         answered |= {(mode, ecu) for ecu in lists}
         codes += [Dtc(code, status, ecu) for ecu, found in lists.items() for code in found]

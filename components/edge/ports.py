@@ -127,3 +127,8 @@ class Sim:
     imei: str | None = None
     iccid_why: str = "unsupported"
     imei_why: str = "unsupported"
+
+    def completed(self, later: "Sim") -> "Sim":
+        """Return what a later answer adds: a number that is known stays where the later answer has none."""
+        iccid, imei = later.iccid or self.iccid, later.imei or self.imei
+        return Sim(iccid, imei, "" if iccid else later.iccid_why, "" if imei else later.imei_why)

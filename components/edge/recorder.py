@@ -7,7 +7,7 @@ again at the next reading.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -249,8 +249,8 @@ class Recorder:
             source=corrected.source,
             session=corrected.session,
         )
+        self.book = self.book.shifted(corrected.base_ms - self.timeline.base_ms)
         self.timeline, self._identity = corrected, None
-        self.book = replace(self.book, read_at_ms=None)
         self._dtcs_due_ms = now_ms
 
     def _identify(self) -> Identity:

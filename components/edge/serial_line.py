@@ -65,6 +65,8 @@ class SerialLine:
                 self._port = serial.serial_for_url(url, baudrate=baud, timeout=0, exclusive=True)
             self._fd = self._port.fileno()
         except (OSError, ValueError, termios.error) as error:  # pyserial's SerialException is an OSError
+            if (port := getattr(self, "_port", None)) is not None:
+                port.close()
             raise LineGoneError(str(error)) from error
         self._readable = select.poll()
         self._readable.register(self._fd, select.POLLIN)

@@ -112,6 +112,8 @@ class SqliteOutbox:
         """Mark packets (envelope hash, state, code) in one commit; return the seq of those that were still waiting."""
         settled: list[int] = []
         with transaction(self._connection):
+            # Here too, as most runs of a car are shorter than the time from one tidying to the next.
+            self._connection.execute("UPDATE meta SET ran_ms = max(ran_ms, ?)", (ran_ms,))
             for sha256, state, code in marks:
                 rows = self._connection.execute(
                     "UPDATE packets SET state = ?, code = ?, settled_ms = ? "

@@ -38,7 +38,7 @@ def open_writer(path: Path, schema: str) -> Opened:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a file beside its writer or after it; nothing can be written through this. OperatorError when it cannot."""
-    return connect_reader(path, VERSION)
+    return _tolerant(connect_reader(path, VERSION))
 
 
 def lock(directory: Path) -> WriterLock:
@@ -53,10 +53,16 @@ def lock(directory: Path) -> WriterLock:
 def _open(path: Path, schema: str) -> sqlite3.Connection:
     connection = open_private(path)
     try:
-        _prepare(connection, path, schema)
+        _prepare(_tolerant(connection), path, schema)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _tolerant(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Let text come out whatever its bytes are: a flipped bit is for the row's checksum to tell, not for UTF-8."""
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return connection
 
 

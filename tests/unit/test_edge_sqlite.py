@@ -246,3 +246,20 @@ def test_rows_are_kept_from_the_oldest_packet_that_is_here_on_whatever_its_state
     outbox.settle([(f"{2:064x}", "receipted", None)], 0)
     outbox.forget(1, 1, 100)
     assert outbox.first_row_kept(FILE) == 40
+
+
+def test_a_bit_that_flips_out_of_utf8_is_told_by_the_checksum_too(tmp_path: Path) -> None:
+    writer = ReadingsWriter(tmp_path / "r.db")
+    drive(writer, ONE, T0, 2)
+    writer._connection.execute(
+        "UPDATE rows SET body = CAST(x'FF' || CAST(body AS BLOB) AS TEXT) WHERE kind = 'reading' AND at_ms = ?", (T0,)
+    )
+    assert [row.body is None for row in ReadingsReader(tmp_path / "r.db").readings_after(0, 9)] == [True, False]
+
+
+def test_the_time_that_agents_ran_is_kept_with_every_receipt(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "o.db")
+    add(outbox, 1)
+    outbox.settle([(outbox.waiting()[0].sha256, "receipted", None)], 290_000)
+    outbox.close()
+    assert SqliteOutbox(tmp_path / "o.db").ran_ms == 290_000
