@@ -17,14 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components import settings
 from components.wire.errors import ConfigError
-from components.wire.topics import ID_PATTERN
+from components.wire.topics import ID_RULE, is_id
 
 KEYFILE_ROLES: Final = ("device", "persister", "viewer", "technician", "admin")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
-
-
-def _is_id(name: str) -> bool:
-    return re.fullmatch(ID_PATTERN, name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class KeyFile:
         private_key: Ed25519 seed, 64 hex digits in lower case.
     """
 
-    authid: str = settings.checked("be 3 to 32 of a-z, 0-9 and _, a letter first", _is_id)
+    authid: str = settings.checked(f"be {ID_RULE}", is_id)
     role: str = settings.checked(f"be one of {' '.join(KEYFILE_ROLES)}", lambda role: role in KEYFILE_ROLES)
     private_key: str = field(default="", repr=False)
 

@@ -5,7 +5,6 @@ time, so that a device which was just added is let in at once. It holds public k
 The journal is a rollback journal, because a WAL needs a writable directory even for readers.
 """
 
-import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
+from components.sqlite_file import transaction
 from components.wire.errors import ConfigError, UnavailableError
 from components.wire.topics import check_id
 
@@ -215,15 +215,10 @@ class Registry:
     def _writing(self) -> Iterator[None]:
         """One transaction that sees its own checks: the lock is taken before anything is read."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
+            with transaction(self._connection):
+                yield
         except sqlite3.Error as error:
             raise UnavailableError(f"{self._path} cannot be written: {error}") from error
-        finally:
-            if self._connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -8,15 +8,11 @@ from typing import Literal
 
 from components import settings
 from components.settings import checked
-from components.wire.topics import ID_PATTERN, REALM
+from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
 _DAY_MS = 86_400_000
 _TYRE = re.compile(r"(\d{3})/(\d{2}) ?R(\d{2})")
-
-
-def _is_device(name: str) -> bool:
-    return re.fullmatch(ID_PATTERN, name) is not None
 
 
 def _is_address(text: str) -> bool:
@@ -32,7 +28,7 @@ class Device:
     """Who this is; `key` is the key file that `odograph edge init` made."""
 
     key: Path
-    id: str = checked("be 3 to 32 of a-z, 0-9 and _, a letter first", _is_device)
+    id: str = checked(f"be {ID_RULE}", is_id)
 
 
 @dataclass(frozen=True)

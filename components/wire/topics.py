@@ -8,6 +8,7 @@ from components.wire.errors import ConfigError
 
 REALM: Final = "odograph"
 ID_PATTERN: Final = r"[a-z][a-z0-9_]{2,31}"
+ID_RULE: Final = "3 to 32 of a-z, 0-9 and _, a letter first"
 _ID: Final = re.compile(ID_PATTERN)
 _PACKET: Final = re.compile(rf"odograph\.packet\.([0-9a-f]{{2}})\.({ID_PATTERN})")
 
@@ -17,10 +18,15 @@ DEVICE_PROCEDURES: Final = ("status", "dtcs", "prepare_clear", "clear_dtcs", "qu
 FLEET_PROCEDURES: Final = ("devices", "latest", "minutes", "bundle")
 
 
+def is_id(name: str) -> bool:
+    """Tell whether this can be the id of a device or an operator: ID_RULE."""
+    return _ID.fullmatch(name) is not None
+
+
 def check_id(name: str, what: str) -> str:
     """Return `name` if it is a device or operator id; ConfigError otherwise. `what` says whose id it is."""
-    if not _ID.fullmatch(name):
-        raise ConfigError(f"{what} id {name!r} is not valid", "3 to 32 of a-z, 0-9 and _, a letter first")
+    if not is_id(name):
+        raise ConfigError(f"{what} id {name!r} is not valid", ID_RULE)
     return name
 
 
