@@ -445,14 +445,14 @@ def test_the_vin_is_whole_or_has_a_reason(said: bytes, vin: str | None, why: str
     assert (subject.car.state().vin, subject.car.state().vin_why) == (vin, why)
 
 
-def test_the_voltage_is_asked_every_half_minute_and_while_no_car_answers() -> None:
+def test_the_voltage_is_asked_every_5_s_and_while_no_car_answers() -> None:
     subject = drive()
     subject.sample()
     subject.elm.answers["ATRV"] = b"14.2V\r\r>"
     for _ in range(31):
         subject.sample()
     assert subject.car.state().voltage_v == 14.2
-    assert subject.elm.said.count("ATRV") == 2
+    assert 6 <= subject.elm.said.count("ATRV") <= 8
     subject.elm.pids, subject.elm.answers["0100"] = {}, b"UNABLE TO CONNECT\r\r>"
     subject.elm.answers["ATRV"] = b"11.9V\r\r>"
     subject.until(lambda _: subject.car.state().voltage_v == 11.9, 8)
@@ -488,3 +488,62 @@ def test_the_configured_bus_is_set_and_a_clone_that_lacks_comfort_is_used() -> N
     assert subject.sample().why == {}
     assert "ATSP6" in subject.elm.said
     assert "ATZ" in subject.elm.said
+
+
+def test_at_rest_the_bus_is_left_alone_and_the_car_taken_up_again() -> None:
+    subject = drive()
+    subject.sample()
+    said = len(subject.elm.said)
+    subject.elm.answers["ATRV"] = b"12.1V\r\r>"
+    for _ in range(3):
+        subject.car.rest(subject.clock.at_ms + 500)
+        assert subject.car.state().voltage_v == 12.1
+        subject.clock.at_ms += 5_000
+    assert set(subject.elm.said[said:]) == {"ATI", "ATRV"}
+    assert subject.sample().why == {}
+
+
+def test_a_rest_connects_to_the_adapter_but_not_to_the_car() -> None:
+    subject = drive()
+    assert set(subject.car.rest(subject.clock.at_ms + 900).why.values()) == {"asleep"}
+    assert requests(subject.elm) == []
+    assert subject.car.state().voltage_v == 12.6
+    assert subject.car.state().voltage_ms == subject.clock.at_ms
+
+
+def test_a_rest_ends_a_search_for_the_bus() -> None:
+    class Searching(FakeElm):
+        """Its search never ends by itself; the first byte of a command stops it and is lost."""
+
+        searches = False
+
+        def _answer(self, command: str) -> bytes:
+            if self.searches:
+                self.searches = False
+                return b"\rSTOPPED\r\r>?\r\r>"
+            self.searches = command == "0100"
+            return b"SEARCHING..." if self.searches else super()._answer(command)
+
+    subject = Drive(Searching(FakeClock(), {}))
+    subject.sample()
+    assert subject.elm.said[-1] == "0100"
+    subject.car.rest(subject.clock.at_ms + 900)
+    assert subject.car.state().voltage_v == 12.6
+    assert requests(subject.elm) == ["0100"]
+
+
+def test_a_rest_is_short_and_takes_no_old_voltage_for_a_new_one() -> None:
+    subject = drive()
+    subject.sample()
+    assert subject.car.state().voltage_v == 12.6
+    subject.elm.is_silent = True
+    for _ in range(30):
+        deadline_ms = subject.clock.at_ms + 400
+        subject.car.rest(deadline_ms)
+        assert subject.clock.at_ms <= deadline_ms + 50
+        assert (subject.car.state().voltage_v, subject.car.state().voltage_ms) == (None, None)
+    subject.elm.is_silent = False
+    for _ in range(30):
+        subject.car.rest(subject.clock.at_ms + 400)
+        subject.clock.at_ms += 400
+    assert subject.car.state().voltage_v == 12.6
