@@ -1,52 +1,14 @@
 """ObdCar on an adapter by rote, in a time that only waiting moves: what it asks, believes, gives up, takes up again."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
 from twisted.logger import ILogObserver, globalLogPublisher
 
-from components.edge.obd_car import ObdCar
-from components.edge.ports import CarAwayError, Dtc, Sample
+from components.edge.ports import CarAwayError, Dtc
 from components.wire.signals import OBD_SIGNALS
 from tests.fakes import FakeClock, FakeElm, whole_car
-
-ALL = {signal.key for signal in OBD_SIGNALS}
-
-
-class Drive:
-    """A car, its adapter, and the hand that samples it."""
-
-    def __init__(self, elm: FakeElm, protocol: str = "auto", period_ms: int = 1_000) -> None:
-        self.elm = elm
-        self.clock = elm.clock
-        self.car = ObdCar("/dev/x", protocol=protocol, clock=elm.clock, period_ms=period_ms, open_line=elm.open)
-
-    def sample(self, within_ms: int = 900) -> Sample:
-        """One pass; the second it stands for is over afterwards."""
-        began_ms = self.clock.at_ms
-        sample = self.car.sample(began_ms + within_ms)
-        assert self.clock.at_ms <= began_ms + within_ms + 50
-        assert {*sample.values, *sample.why} == ALL
-        assert sample.values.keys() == sample.measured_ms.keys()
-        self.clock.at_ms = max(self.clock.at_ms, began_ms + 1_000)
-        return sample
-
-    def until(self, holds: Callable[[Sample], bool], seconds: int = 30) -> Sample:
-        for _ in range(seconds):
-            sample = self.sample()
-            if holds(sample):
-                return sample
-        raise AssertionError(self.car.state())
-
-
-def drive(pids: dict[int, bytes] | None = None, takes_ms: int = 10, **answers: bytes) -> Drive:
-    commands = {key.removeprefix("_"): answer for key, answer in answers.items()}
-    return Drive(FakeElm(FakeClock(), whole_car() if pids is None else pids, commands, takes_ms))
-
-
-def requests(elm: FakeElm, since: int = 0) -> list[str]:
-    return [command for command in elm.said[since:] if not command.startswith("AT")]
+from tests.obd_drive import ALL, Drive, drive, requests
 
 
 def test_the_first_sample_connects_and_has_every_value() -> None:
@@ -488,62 +450,3 @@ def test_the_configured_bus_is_set_and_a_clone_that_lacks_comfort_is_used() -> N
     assert subject.sample().why == {}
     assert "ATSP6" in subject.elm.said
     assert "ATZ" in subject.elm.said
-
-
-def test_at_rest_the_bus_is_left_alone_and_the_car_taken_up_again() -> None:
-    subject = drive()
-    subject.sample()
-    said = len(subject.elm.said)
-    subject.elm.answers["ATRV"] = b"12.1V\r\r>"
-    for _ in range(3):
-        subject.car.rest(subject.clock.at_ms + 500)
-        assert subject.car.state().voltage_v == 12.1
-        subject.clock.at_ms += 5_000
-    assert set(subject.elm.said[said:]) == {"ATI", "ATRV"}
-    assert subject.sample().why == {}
-
-
-def test_a_rest_connects_to_the_adapter_but_not_to_the_car() -> None:
-    subject = drive()
-    assert set(subject.car.rest(subject.clock.at_ms + 900).why.values()) == {"asleep"}
-    assert requests(subject.elm) == []
-    assert subject.car.state().voltage_v == 12.6
-    assert subject.car.state().voltage_ms == subject.clock.at_ms
-
-
-def test_a_rest_ends_a_search_for_the_bus() -> None:
-    class Searching(FakeElm):
-        """Its search never ends by itself; the first byte of a command stops it and is lost."""
-
-        searches = False
-
-        def _answer(self, command: str) -> bytes:
-            if self.searches:
-                self.searches = False
-                return b"\rSTOPPED\r\r>?\r\r>"
-            self.searches = command == "0100"
-            return b"SEARCHING..." if self.searches else super()._answer(command)
-
-    subject = Drive(Searching(FakeClock(), {}))
-    subject.sample()
-    assert subject.elm.said[-1] == "0100"
-    subject.car.rest(subject.clock.at_ms + 900)
-    assert subject.car.state().voltage_v == 12.6
-    assert requests(subject.elm) == ["0100"]
-
-
-def test_a_rest_is_short_and_takes_no_old_voltage_for_a_new_one() -> None:
-    subject = drive()
-    subject.sample()
-    assert subject.car.state().voltage_v == 12.6
-    subject.elm.is_silent = True
-    for _ in range(30):
-        deadline_ms = subject.clock.at_ms + 400
-        subject.car.rest(deadline_ms)
-        assert subject.clock.at_ms <= deadline_ms + 50
-        assert (subject.car.state().voltage_v, subject.car.state().voltage_ms) == (None, None)
-    subject.elm.is_silent = False
-    for _ in range(30):
-        subject.car.rest(subject.clock.at_ms + 400)
-        subject.clock.at_ms += 400
-    assert subject.car.state().voltage_v == 12.6
