@@ -143,7 +143,7 @@ class Vehicle:
         """When the receiver has news: by the drive, and at rest every second."""
         ran_s = self._orders.ran_s(elapsed_s)
         if self._orders.at(elapsed_s).ignition == "run":
-            return elapsed_s + self._drive.next_fix_s(ran_s) - ran_s
+            return self._drive.next_fix_s(ran_s) + (elapsed_s - ran_s)
         return float(int(elapsed_s + 1e-6) + 1)
 
     def voltage(self) -> float:
