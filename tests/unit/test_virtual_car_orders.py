@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.virtual_car.drive import DriveModel
+from components.virtual_car.faults import FAULTS
 from components.virtual_car.marked import MarkedDrive
 from components.virtual_car.orders import OrderError, parse_order
 from components.virtual_car.pids import ITEMS
@@ -233,3 +236,27 @@ def test_a_scenario_that_cannot_be_played_says_where_it_is_wrong(tmp_path: Path,
     with pytest.raises(UnreadableScenarioError) as caught:
         load_scenario(path)
     assert str(caught.value).startswith(f"{path}: {says}")
+
+
+NOISE = st.binary(max_size=24) | st.sampled_from(
+    [b"ATZ\r", b"ATD\r", b"010C1\r", b"0902\r", b"03\r", b"\r", b"ATSP0\r"]
+)
+CHOSEN = st.lists(st.sampled_from(sorted(FAULTS)), max_size=4)
+
+
+@given(st.lists(st.tuples(CHOSEN, NOISE), max_size=8), st.integers(1, 9))
+def test_whatever_is_said_under_whatever_faults_the_chip_comes_to_rest(
+    script: list[tuple[list[str], bytes]], bus: int
+) -> None:
+    bench = Bench(Options(bus=bus))
+    for faults, noise in script:
+        bench.order(fault=faults)
+        turn = bench.chip.received(noise)
+        for _ in range(5):
+            if turn.wake_s is not None:
+                turn = bench.chip.woke()
+        assert turn.wake_s is None
+    # What was begun is ended by one character, or was ended already; then the line is clean.
+    bench.order(fault=None)
+    bench.say("x")
+    assert bench.say("ATI").removeprefix("ATI\r").strip() == "ELM327 v2.1"
