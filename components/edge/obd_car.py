@@ -83,12 +83,14 @@ class ObdCar:
 
     def sample(self, deadline_ms: int) -> Sample:
         """See ports.Car."""
-        if self._ready(deadline_ms) and self._look_again(deadline_ms):
+        while self._ready(deadline_ms) and self._look_again(deadline_ms):
             now_ms = self._clock()
             if now_ms - self._voltage_ms >= _VOLTAGE_EVERY_MS:
                 self._voltage_ms = now_ms
                 self._met.orders.append("ATRV")
             self._ask(self._met.due(now_ms), deadline_ms)
+            if self._link.state == "ready":
+                break  # otherwise what is left of the time is for mending
         latest = self._latest(self._wanted)
         return Sample(latest.values, latest.measured_ms, {**latest.why, **self._unwanted})
 

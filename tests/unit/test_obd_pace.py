@@ -25,14 +25,16 @@ def test_it_says_how_it_asks() -> None:
 def test_rejected_answers_are_counted_by_reason_for_ever() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     subject.sample()
-    subject.elm.answers = {"010C": b"CAN ERROR\r\r>", "010C1": b"CAN ERROR\r\r>"}
+    subject.elm.answers = {"010C1": b"CAN ERROR\r\r>"}
     subject.sample()
-    subject.elm.answers = {"010C": b"7E8037F0112\r\r>", "010C1": b"7E8037F0112\r\r>"}
+    subject.elm.answers = {}
+    subject.sample()
+    subject.elm.answers = {"010C1": b"BUFFER FULL\r\r>", "010C": b"7E8037F0112\r\r>"}
     subject.sample()
     subject.car.close()
     subject.elm.answers = {}
     subject.sample()
-    assert subject.car.state().rejected == {"bus_error": 1, "negative_response": 1}
+    assert subject.car.state().rejected == {"bus_error": 1, "adapter_error": 1, "negative_response": 1}
 
 
 def test_a_pid_that_the_car_names_but_does_not_answer_is_asked_ever_more_rarely() -> None:
