@@ -67,6 +67,17 @@ def test_at_a_high_rate_a_slow_adapter_is_used_all_the_time_and_nothing_starves(
     assert car.state().connected
 
 
+def test_a_reader_that_is_behind_sends_no_request_half_full() -> None:
+    subject = drive(takes_ms=45)
+    car = ObdCar("/dev/x", clock=subject.clock, period_ms=100, open_line=subject.elm.open)
+    for _ in range(200):
+        deadline_ms = subject.clock.at_ms + 100
+        car.sample(deadline_ms)
+        subject.clock.at_ms = deadline_ms
+    values = [request for request in requests(subject.elm)[-200:] if request[2:4] != "00"]
+    assert sum(len(request) // 2 - 1 for request in values) / len(values) > 5.2
+
+
 def test_what_was_under_way_at_the_deadline_has_no_time_after_it() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     for _ in range(2):
@@ -87,7 +98,8 @@ def test_a_question_waits_for_the_answer_that_is_under_way() -> None:
     subject.car.sample(subject.clock.at_ms + 200)
     assert subject.car.read_dtcs(subject.clock.at_ms + 3_000).codes == ()
     subject.car.sample(subject.clock.at_ms + 200)
-    assert subject.car.measure_now(("rpm",), subject.clock.at_ms + 900).values == {"rpm": 1726.0}
+    subject.elm.pids[0x0C] = b"\0\0"  # it stalls when the answer is already under way
+    assert subject.car.measure_now(("rpm",), subject.clock.at_ms + 900).values == {"rpm": 0}
     subject.elm.answers["04"] = b"7E80144\r\r>"
     subject.car.sample(subject.clock.at_ms + 200)
     assert subject.car.clear_dtcs(subject.clock.at_ms + 50) == "unknown"
@@ -191,3 +203,32 @@ def test_an_adapter_that_needs_more_than_a_pass_is_met_and_read(within_ms: int) 
         subject.clock.at_ms += 10
     assert len(sample.values) > 30
     assert requests(subject.elm).count("0100") == 2
+
+
+def test_an_adapter_that_comes_back_under_another_name_is_read_within_5_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["/dev/ttyUSB0"]
+    monkeypatch.setattr("components.edge.obd_car.find_obd_ports", lambda **_: tuple(names))
+    elm = FakeElm(FakeClock(), whole_car())
+    car = ObdCar("auto", clock=elm.clock, open_line=elm.open)
+    assert len(car.sample(elm.clock.at_ms + 900).values) == 36
+    elm.is_unplugged, names[:] = True, []
+    for _ in range(20):
+        assert car.sample(elm.clock.at_ms + 900).values == {}
+        elm.clock.at_ms += 1_000
+    assert "no OBD adapter is plugged in" in car.state().trouble
+    elm.is_unplugged, names[:] = False, ["/dev/ttyUSB1"]
+    back_ms = elm.clock.at_ms
+    while not (sample := car.sample(elm.clock.at_ms + 900)).values:
+        elm.clock.at_ms += 1_000
+    assert elm.clock.at_ms - back_ms <= 5_000
+    assert (len(sample.values), car.state().port) == (36, "/dev/ttyUSB1")
+
+
+def test_what_a_bit_map_that_was_lost_would_have_named_is_asked_for_again() -> None:
+    lost = iter([b"CAN ERROR\r\r>"])
+    subject = drive()
+    whole = subject.elm
+    real = FakeElm(FakeClock(), whole_car())
+    whole.answers["0140"] = lambda: next(lost, real._answer("0140"))
+    assert subject.sample().why == {}
+    assert whole.said.count("0140") == 2
