@@ -19,13 +19,14 @@ from components.edge.dtc_book import DtcBook
 from components.edge.gear import Gearbox
 from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
 from components.edge.sqlite_readings import Kind
-from components.edge.timeline import Timeline
+from components.edge.timeline import Confirmation, Timeline, Told
 from components.lane import Lane
 from components.timers import Timers
 from components.wire.errors import UnavailableError
 from components.wire.packet import Identity, TroubleCode
 from components.wire.reading import Reading, check_value
 from components.wire.signals import OBD_SIGNALS, Value
+from components.wire.times import iso_ms
 
 _DTC_EVERY_MS = 60_000
 _DTC_DEADLINE_MS = 5_000
@@ -60,7 +61,7 @@ class Recorder:
         elapsed_ms: Clock of elapsed time; `reactor` ticks by the same.
         closed: Called when a period is over and may be compacted.
         changed: Called with the codes that appeared and the codes that were cleared.
-        system_clock: Source and ms UTC of the machine's own clock; None where it counts at the start only.
+        network_time: The machine's own clock while the network keeps it right; None while it does not.
 
     Attributes:
         lost: Readings that were made and could not be kept.
@@ -77,7 +78,7 @@ class Recorder:
     new_session: Callable[[], str]
     closed: Callable[[], object]
     changed: Callable[[tuple[object, ...], tuple[TroubleCode, ...]], None]
-    system_clock: Callable[[], tuple[str, int]] | None = None
+    network_time: Callable[[], Told | None] = lambda: None
     book: DtcBook = field(default_factory=DtcBook)
     sim: Sim = field(default_factory=Sim)
     latest: Reading | None = None
@@ -87,6 +88,8 @@ class Recorder:
     _pending: Deferred[Sample] | None = None
     _asking: Deferred[None] | None = None
     _resting: Deferred[None] | None = None
+    _gps_time: Confirmation = field(default_factory=Confirmation)
+    _doubts: set[tuple[str, str]] = field(default_factory=set)
     _identity: Identity | None = None
     _written: tuple[str, int] | None = None
     _opened: str = ""
@@ -145,8 +148,10 @@ class Recorder:
 
     async def _record(self, due_ms: int) -> None:
         sources = self.sources
-        deadline_ms = due_ms + sources.interval_ms * 8 // 10
-        sample = await self._sample_car(deadline_ms)
+        sample = await self._sample_car(due_ms)
+        if self.elapsed_ms() > due_ms + 2 * sources.interval_ms:
+            # The machine was suspended meanwhile: what was measured before is asked again.
+            sample = await self._sample_car(self.elapsed_ms())
         now_ms = self.elapsed_ms()
         self._correct_clock(now_ms)
         reading = self._reading(sample, now_ms)
@@ -177,8 +182,9 @@ class Recorder:
             self._log.error("a reading is lost, and each that follows until this ends: {error!r}", error=error)
             self.trouble = str(error) or type(error).__name__
 
-    async def _sample_car(self, deadline_ms: int) -> Sample:
+    async def _sample_car(self, due_ms: int) -> Sample:
         """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
+        deadline_ms = due_ms + self.sources.interval_ms * 8 // 10
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(self.sources.car.sample, deadline_ms))
             self._pending.addErrback(self._car_broke)
@@ -232,15 +238,30 @@ class Recorder:
         return Reading.checked(self.timeline.at(now_ms), values, why, age_ms)
 
     def _correct_clock(self, now_ms: int) -> None:
-        told: list[tuple[str, int, int]] = []
+        told: list[Told] = []
         if self.sources.gps is not None and (heard := self.sources.gps.utc_ms()) is not None:
-            told.append(("gps", *heard))
-        if self.system_clock is not None:
-            told.append((*self.system_clock(), now_ms))
-        for source, utc_ms, elapsed_ms in told:
-            corrected = self.timeline.corrected(source, utc_ms, elapsed_ms, self.new_session())
+            fix = Told("gps", *heard)
+            if self._gps_time.heard(fix):
+                told.append(fix)
+            self._say_doubt(fix, self._gps_time.doubt)
+        if (network := self.network_time()) is not None:
+            told.append(network)
+            self._say_doubt(network, network.doubt)
+        for one in told:
+            kept = self._opened == self.timeline.session
+            corrected = self.timeline.corrected(one, self.new_session(), kept=kept)
             if corrected is not None:
                 self._begin(corrected, now_ms)
+
+    def _say_doubt(self, told: Told, why: str) -> None:
+        if why and (told.source, why) not in self._doubts:
+            self._doubts.add((told.source, why))
+            self._log.warn(
+                "the time of {source}, {at}, is not believed: {why}",
+                source=told.source,
+                at=iso_ms(told.utc_ms),
+                why=why,
+            )
 
     def _begin(self, corrected: Timeline, now_ms: int) -> None:
         self._log.info(
@@ -286,8 +307,9 @@ class Recorder:
             raise UnavailableError(str(error) or type(error).__name__) from error
 
     def _append(self, timeline: Timeline, rows: list[tuple[Kind, int, Mapping[str, object]]]) -> None:
-        """Write in the file's lane; the first rows of a session come with the one that opens it, or not at all."""
-        if self._opened != timeline.session:
+        """Write in the file's lane. A session is opened with its first reading: their time tells its first packet."""
+        opens = self._opened != timeline.session and any(kind == "reading" for kind, _, _ in rows)
+        if opens:
             opening = minute.session_body(
                 timeline.source,
                 timeline.fix,
@@ -298,7 +320,8 @@ class Recorder:
             )
             rows = [("session", rows[0][1], opening), *rows]
         self.journal.append(timeline.session, rows)
-        self._opened = timeline.session
+        if opens:
+            self._opened = timeline.session
 
 
 def _can_be(key: str, value: Value) -> bool:
