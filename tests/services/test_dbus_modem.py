@@ -32,7 +32,9 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
   <listen>unix:path={path}</listen>
   <listen>tcp:host=127.0.0.1,port={port}</listen>
   <auth>EXTERNAL</auth>
-  <policy context="default"><allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/></policy>
+  <policy context="default">
+    <allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+  </policy>
 </busconfig>
 """
 

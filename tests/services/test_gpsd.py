@@ -21,7 +21,7 @@ HERE, THERE = 48.1233333, 49.0
 
 @contextmanager
 def gpsfake(folder: Path, *logs: str, port: int | None = None) -> Iterator[Server]:
-    """Gpsd with one receiver for each log, which is played over and over at about 15 epochs a second."""
+    """Gpsd with one receiver for each log, which is played over and over at some 20 epochs a second."""
     if shutil.which("gpsd", path=_PATH) is None or shutil.which("gpsfake") is None:
         missing("gpsd and gpsfake are not here: make services")
     paths = [folder / f"{number}.nmea" for number in range(len(logs))]
@@ -29,7 +29,7 @@ def gpsfake(folder: Path, *logs: str, port: int | None = None) -> Iterator[Serve
         path.write_text(log)
     port = port or free_port()
     # -n: gpsd reads the receiver before anybody asks. Loopback only, as gpsfake starts it without -G.
-    command = ["gpsfake", "-q", "-n", "-c", "0.02", "-P", str(port), *map(str, paths)]
+    command = ["gpsfake", "-q", "-n", "-c", "0.01", "-P", str(port), *map(str, paths)]
     server = Server("gpsfake", command, port, folder)
     server.start()
     try:
@@ -69,7 +69,7 @@ def test_a_fix_is_the_place_the_height_above_the_sea_and_the_way(tmp_path: Path)
 
 
 def test_2d_has_a_place_without_height_and_a_lost_fix_has_nothing_of_the_last_one(tmp_path: Path) -> None:
-    modes = log(*[2] * 30, *[1] * 30, *[3] * 30)
+    modes = log(*[2] * 10, *[1] * 10, *[3] * 10)
     with gpsfake(tmp_path, modes) as gpsd, watching(f"127.0.0.1:{gpsd.port}") as gps:
         flat = wait_for(gps, lambda sample: fix(sample) == 2 and "altitude" not in sample.values)
         assert lat(flat) == HERE
@@ -126,8 +126,8 @@ def _child(server: Server) -> int:
 
 
 def test_of_two_receivers_one_counts_until_the_other_is_better(tmp_path: Path) -> None:
-    better = log(*[3] * 15, *[1] * 15)
-    worse = log(*[2] * 30, north="4900.0000")
+    better = log(*[3] * 10, *[1] * 10)
+    worse = log(*[2] * 20, north="4900.0000")
     with gpsfake(tmp_path, better, worse) as gpsd, watching(f"127.0.0.1:{gpsd.port}") as gps:
         wait_for(gps, lambda sample: fix(sample) == 3 and lat(sample) == HERE)
         heard = [HERE]

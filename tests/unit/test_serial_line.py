@@ -7,12 +7,15 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from components.edge import serial_line
+from components.edge.obd_car import ObdCar
 from components.edge.serial_line import Line, LineGoneError, SerialLine
 from components.edge.system_clock import elapsed_ms
+from components.virtual_car.car import Options, VirtualCar
 
 ADAPTER = "bluetooth://00:1d:a5:68:98:8a"
 
@@ -260,6 +263,18 @@ def test_a_python_without_bluetooth_says_what_to_do(monkeypatch: pytest.MonkeyPa
     words = gone(lambda: opened(ADAPTER))
     assert "rfcomm bind" in words
     assert "/dev/rfcomm0" in words
+
+
+def test_a_car_is_read_over_bluetooth_as_it_is_over_tcp(rfcomm: type[Rfcomm]) -> None:
+    with VirtualCar(Options(latency_s=0.001)) as running:
+        rfcomm.port = urlsplit(running.obd_tcp).port or 0
+        car = ObdCar(ADAPTER, clock=elapsed_ms)
+        end_ms = soon(10_000)
+        while "rpm" not in car.sample(soon(500)).values and elapsed_ms() < end_ms:
+            pass
+        assert car.state().port == ADAPTER
+        assert "rpm" in car.sample(soon(500)).values
+        car.close()
 
 
 @pytest.mark.parametrize(
