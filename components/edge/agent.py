@@ -19,8 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import sqlite_spool
-from components.edge.at_modem import read_sim
+from components.edge import at_modem, dbus_modem, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
@@ -29,6 +28,7 @@ from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
 from components.edge.ports import Sim
 from components.edge.recorder import Recorder, Sources
+from components.edge.sim_identity import KnownSim
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
@@ -98,6 +98,7 @@ class Agent:
             elapsed_ms,
             self._started_ms,
         )
+        self._known_sim = KnownSim()
         self._recording: Deferred[None] | None = None
         self._loops = [
             LoopingCall(self._detach, self._tidy, "retention failed"),
@@ -203,14 +204,19 @@ class Agent:
         await self._file_lane.run(self._writer.forget, kept, _FORGET_AT_ONCE * 60)
 
     async def _ask_sim(self) -> None:
-        sim = self._recorder.sim
-        if sim.iccid is None or sim.imei is None:
-            self._recorder.sim = sim.completed(await self._modem_lane.run(self._read_sim))
+        answer = await self._modem_lane.run(self._read_sim)
+        self._recorder.sim = self._known_sim.heard(answer, elapsed_ms())
 
     def _read_sim(self) -> Sim:
-        """Ask the modem, wherever it is now: some appear long after the agent's start."""
-        port = find_modem_port() if self._config.modem.port == "auto" else self._config.modem.port
-        return read_sim(port, elapsed_ms() + _SIM_MS, clock=elapsed_ms) if port else Sim()
+        """Ask who owns the modem, wherever it is now: some appear long after the agent's start."""
+        configured = self._config.modem.port
+        if not configured:
+            return Sim()
+        port, deadline_ms = find_modem_port() if configured == "auto" else configured, elapsed_ms() + _SIM_MS
+        sim = dbus_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        if sim is None and port is not None:
+            sim = at_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        return sim or Sim()
 
     def _codes_changed(self, appeared: tuple[Any, ...], cleared: tuple[Any, ...]) -> None:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):
