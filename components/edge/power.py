@@ -37,8 +37,6 @@ UNKNOWN_MS: Final = 30_000
 SENDING_MS: Final = 30_000
 RISE_V: Final = 0.5
 DIP_V: Final = 1.0
-_RESOLUTION_V: Final = 0.05
-"""Half of what ATRV tells apart: a difference of 0.5 V is one of 0.4999999 in floating point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +106,8 @@ class Power:
             self._told_ms = look.at_ms
         low = voltage_v is not None and voltage_v < limits.charging_v
         stands = low and not look.rpm and not look.speed
-        is_later = self._told_ms is None or (look.voltage_ms or 0) > self._told_ms
-        self._off_ms = _since(self._off_ms, look.at_ms, holds=stands and look.rpm is None and is_later)
+        is_silent = self._told_ms is None or (look.voltage_ms or 0) > self._told_ms
+        self._off_ms = _since(self._off_ms, look.at_ms, holds=stands and is_silent)
         self._standing_ms = _since(self._standing_ms, look.at_ms, holds=stands)
         if _lasts(self._off_ms, look.at_ms, limits.dwell_ms) or _lasts(self._standing_ms, look.at_ms, STANDING_MS):
             self._begin("asleep", look.at_ms)
@@ -142,8 +140,8 @@ class Power:
             return False
         return (
             voltage_v >= self.limits.charging_v
-            or (self._least_v is not None and voltage_v - self._least_v >= RISE_V - _RESOLUTION_V)
-            or (self._before_v is not None and self._before_v - voltage_v >= DIP_V - _RESOLUTION_V)
+            or (self._least_v is not None and voltage_v - self._least_v >= RISE_V)
+            or (self._before_v is not None and self._before_v - voltage_v >= DIP_V)
         )
 
     def _begin(self, state: State, at_ms: int) -> None:

@@ -73,11 +73,11 @@ def test_what_keeps_a_car_awake_for_ever_and_makes_the_dwell_begin_anew(look: Lo
 
 
 def test_a_voltage_measured_before_the_engine_fell_silent_says_nothing_of_what_came_after() -> None:
-    car = Car()
+    car = Car(Limits(dwell_ms=5_000))
     car.keep_showing(looks(rpm=800.0, voltage_v=12.5), 10)
     before = looks(voltage_v=12.5, voltage_ms=car.now_ms)
     assert car.keep_showing(before, 60) == []
-    assert car.keep_showing(REST, 21) == [(21.0, "sleep")]
+    assert car.keep_showing(REST, 6) == [(6.0, "sleep")]
 
 
 def test_an_old_voltage_is_no_voltage() -> None:
@@ -141,6 +141,18 @@ def test_a_battery_that_rests_and_drains_slowly_wakes_nobody() -> None:
         assert car.keep_showing(looks(voltage_v=tenth / 10), 600, every_s=5) == []
     assert car.show(looks(voltage_v=10.4), 5) is None
     assert car.show(looks(voltage_v=10.6), 5) == "wake"
+
+
+@pytest.mark.parametrize(("rest", "then"), [(13.1, 13.2), (12.3, 12.8), (12.4, 12.9), (12.4, 11.4), (12.2, 11.2)])
+def test_what_the_limits_name_is_enough_in_tenths_of_a_volt(rest: float, then: float) -> None:
+    car = Car().asleep(looks(voltage_v=rest))
+    assert car.show(looks(voltage_v=then), 5) == "wake"
+
+
+@pytest.mark.parametrize(("rest", "then"), [(13.0, 13.1), (12.3, 12.7), (12.4, 12.8), (12.4, 11.5), (12.2, 11.3)])
+def test_a_tenth_less_is_not_enough(rest: float, then: float) -> None:
+    car = Car().asleep(looks(voltage_v=rest))
+    assert car.show(looks(voltage_v=then), 5) is None
 
 
 def test_an_alternator_that_takes_its_time_wakes_too() -> None:
