@@ -1,7 +1,7 @@
 """The configured command that a sleeping car's agent runs, such as a shutdown. Rim.
 
 It is run beside the agent, without a shell; what it wrote and how it ended is logged. Nothing that it does or fails to
-do comes back as an exception.
+do comes back as an exception. It is logged as a warning: whoever finds the Pi off wants to read why.
 """
 
 import shutil
@@ -28,7 +28,7 @@ def run(reactor: Any, command: Sequence[str]) -> None:  # noqa: ANN401 - a react
     """Start it, with this process's environment, and return at once."""
     if not is_there(command):
         return
-    _log.info("running {command}", command=list(command))
+    _log.warn("running {command}", command=list(command))
     try:
         reactor.spawnProcess(_Run(command), shutil.which(command[0]), list(command), env=None)
     except OSError as error:
@@ -54,7 +54,7 @@ class _Run(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """See ProcessProtocol."""
         ended: Any = reason.value
-        _log.info(
+        _log.warn(
             "{command} ended with {code}: {heard}",
             command=self._command,
             code=f"signal {ended.signal}" if ended.signal else f"exit code {ended.exitCode}",
