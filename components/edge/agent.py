@@ -32,7 +32,7 @@ from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
-from components.edge.system_clock import elapsed_ms, elapsed_s, utc
+from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
 from components.edge.timeline import Timeline
 from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
@@ -153,11 +153,7 @@ class Agent:
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
-        source: str
-        source, utc_ms = utc()
-        last = self._writer.last("reading")
-        if source == "none" and last is not None:
-            source, utc_ms = "saved", max(utc_ms, last.at_ms)
+        newest = self._writer.last("reading")
         gearbox = None
         if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
             gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
@@ -185,14 +181,14 @@ class Agent:
             car_lane=self._car_lane,
             file_lane=self._file_lane,
             journal=self._writer,
-            timeline=Timeline(_new_session(), source, utc_ms - elapsed_ms()),
+            timeline=Timeline.begun(_new_session(), system_time(), newest.at_ms if newest is not None else None),
             new_session=_new_session,
             closed=lambda: self._detach(self._compact, "compaction failed"),
             changed=self._codes_changed,
             power=Power(config.power.limits, self._started_ms),
             power_changed=self._power_changed,
             sent=lambda: self._packed and self.link.uplink.idle,
-            system_clock=utc,
+            network_time=network_time,
         )
 
     async def _take_up(self) -> None:

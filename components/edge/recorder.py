@@ -23,13 +23,14 @@ from components.edge.gear import Gearbox
 from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
 from components.edge.power import LOOK_EVERY_MS, Limits, Look, Order, Power
 from components.edge.sqlite_readings import Kind
-from components.edge.timeline import Timeline
+from components.edge.timeline import Confirmation, Timeline, Told
 from components.lane import Lane
 from components.timers import Timers
 from components.wire.errors import UnavailableError
 from components.wire.packet import Identity, TroubleCode
 from components.wire.reading import Reading, check_value
 from components.wire.signals import OBD_SIGNALS, Value
+from components.wire.times import iso_ms
 
 _DTC_EVERY_MS = 60_000
 _DTC_DEADLINE_MS = 5_000
@@ -68,7 +69,7 @@ class Recorder:
         power_changed: Called with what is to be done now: at `sleep` the session has ended with its last reading, at
             `wake` a new one begins, at `command` the configured command is due.
         sent: Whether the packet that was closed when the car fell asleep has its receipt.
-        system_clock: Source and ms UTC of the machine's own clock; None where it counts at the start only.
+        network_time: The machine's own clock while the network keeps it right; None while it does not.
 
     Attributes:
         lost: Readings that were made and could not be kept.
@@ -88,7 +89,7 @@ class Recorder:
     power: Power = field(default_factory=lambda: Power(Limits(), 0))
     power_changed: Callable[[Order], object] = lambda _order: None
     sent: Callable[[], bool] = lambda: True
-    system_clock: Callable[[], tuple[str, int]] | None = None
+    network_time: Callable[[], Told | None] = lambda: None
     book: DtcBook = field(default_factory=DtcBook)
     sim: Sim = field(default_factory=Sim)
     latest: Reading | None = None
@@ -98,6 +99,8 @@ class Recorder:
     _pending: Deferred[Sample] | None = None
     _asking: Deferred[None] | None = None
     _resting: Deferred[None] | None = None
+    _gps_time: Confirmation = field(default_factory=Confirmation)
+    _doubts: set[tuple[str, str]] = field(default_factory=set)
     _identity: Identity | None = None
     _written: tuple[str, int] | None = None
     _opened: str = ""
@@ -162,6 +165,7 @@ class Recorder:
         if self._at_rest:
             if self.power.state == "asleep":
                 self._look(await self._sample_car(car.rest, due_ms))
+                self._correct_clock(self.elapsed_ms())
             if self.power.state == "awake":
                 self._wake()
                 await self._record(car.sample, self.elapsed_ms())
@@ -184,19 +188,19 @@ class Recorder:
 
     def _wake(self) -> None:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
-        now_ms, before = self.elapsed_ms(), self.timeline
         self._at_rest = False
-        self._correct_clock(now_ms)
-        has_readings = self._written is not None and self._written[0] == before.session
-        if has_readings and self.timeline.session == before.session:
-            self.timeline = replace(before, session=self.new_session(), fix=None)
+        if self._opened == self.timeline.session:
+            self.timeline = replace(self.timeline, session=self.new_session(), fix=None)
             self.book = self.book.shifted(0)
-        self._identity, self._dtcs_due_ms = None, now_ms
+        self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
         self.power_changed("wake")
 
     async def _record(self, ask: Callable[[int], Sample], due_ms: int) -> None:
         sources = self.sources
         sample = await self._sample_car(ask, due_ms)
+        if self.elapsed_ms() > due_ms + 2 * sources.interval_ms:
+            # The machine was suspended meanwhile: what was measured before is asked again.
+            sample = await self._sample_car(ask, self.elapsed_ms())
         self._look(sample)
         now_ms = self.elapsed_ms()
         self._correct_clock(now_ms)
@@ -284,15 +288,30 @@ class Recorder:
         return Reading.checked(self.timeline.at(now_ms), values, why, age_ms)
 
     def _correct_clock(self, now_ms: int) -> None:
-        told: list[tuple[str, int, int]] = []
+        told: list[Told] = []
         if self.sources.gps is not None and (heard := self.sources.gps.utc_ms()) is not None:
-            told.append(("gps", *heard))
-        if self.system_clock is not None:
-            told.append((*self.system_clock(), now_ms))
-        for source, utc_ms, elapsed_ms in told:
-            corrected = self.timeline.corrected(source, utc_ms, elapsed_ms, self.new_session())
+            fix = Told("gps", *heard)
+            if self._gps_time.heard(fix):
+                told.append(fix)
+            self._say_doubt(fix, self._gps_time.doubt)
+        if (network := self.network_time()) is not None:
+            told.append(network)
+            self._say_doubt(network, network.doubt)
+        for one in told:
+            kept = self._opened == self.timeline.session
+            corrected = self.timeline.corrected(one, self.new_session(), kept=kept)
             if corrected is not None:
                 self._begin(corrected, now_ms)
+
+    def _say_doubt(self, told: Told, why: str) -> None:
+        if why and (told.source, why) not in self._doubts:
+            self._doubts.add((told.source, why))
+            self._log.warn(
+                "the time of {source}, {at}, is not believed: {why}",
+                source=told.source,
+                at=iso_ms(told.utc_ms),
+                why=why,
+            )
 
     def _begin(self, corrected: Timeline, now_ms: int) -> None:
         self._log.info(
@@ -339,8 +358,9 @@ class Recorder:
             raise UnavailableError(str(error) or type(error).__name__) from error
 
     def _append(self, timeline: Timeline, rows: list[tuple[Kind, int, Mapping[str, object]]]) -> None:
-        """Write in the file's lane; the first rows of a session come with the one that opens it, or not at all."""
-        if self._opened != timeline.session:
+        """Write in the file's lane. A session is opened with its first reading: their time tells its first packet."""
+        opens = self._opened != timeline.session and any(kind == "reading" for kind, _, _ in rows)
+        if opens:
             opening = minute.session_body(
                 timeline.source,
                 timeline.fix,
@@ -351,7 +371,8 @@ class Recorder:
             )
             rows = [("session", rows[0][1], opening), *rows]
         self.journal.append(timeline.session, rows)
-        self._opened = timeline.session
+        if opens:
+            self._opened = timeline.session
 
 
 def _can_be(key: str, value: Value) -> bool:

@@ -13,8 +13,8 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.wire.packet import parse, read
 from components.wire.signals import OBD_SIGNALS
-from tests.edge_parts import ONE, T0, HeldLane, compactor, packets
-from tests.reactor.test_recorder import Bench
+from tests.edge_parts import ONE, HeldLane, compactor, packets
+from tests.reactor.test_recorder import T0, Bench
 
 
 class Night(Bench):
@@ -108,10 +108,15 @@ def test_nothing_more_is_written_of_a_session_that_has_slept_whatever_wakes_and_
     assert len(ended) == 4  # "" and three nights
 
 
-def test_a_better_clock_found_in_the_night_dates_the_session_before_it() -> None:
+def test_better_clocks_heard_in_the_night_date_the_session_before_it_and_nothing_is_recorded_for_them() -> None:
     night = Night(source="rtc").night().run(60)
-    night.gps.time = (T0 + 50_000 + 86_400_000, 1_050_000)
-    night.run(30).engine(on=True).run(10)
+    night.recorder.network_time = lambda: night.told(5_000, "ntp")
+    night.run(10)
+    night.fixes(86_400_000)
+    night.run(30)
+    night.gps.utc_ms = lambda: None  # type: ignore[method-assign]
+    assert len(night.journal.of("session")) == 1
+    night.engine(on=True).run(10)
     sessions = night.journal.of("session")
     assert [(row[3]["clock"], row[3]["clock_fix"]) for row in sessions] == [
         ("rtc", None), ("gps", [ONE, 86_400_000]),
@@ -121,15 +126,15 @@ def test_a_better_clock_found_in_the_night_dates_the_session_before_it() -> None
 
 def test_a_correction_is_told_by_the_session_that_it_began_and_by_no_later_one() -> None:
     night = Night(source="rtc")
-    night.gps.time = (T0 + 86_400_000, 1_000_000)
+    night.fixes(86_400_000)
     night.night().run(60).engine(on=True).run(10)
-    assert [row[3]["clock_fix"] for row in night.journal.of("session")] == [[ONE, 86_400_000], None]
+    assert [row[3]["clock_fix"] for row in night.journal.of("session")] == [None, [ONE, 86_400_000], None]
 
 
 def test_a_session_of_which_no_reading_was_kept_goes_on_after_the_night_with_what_it_has_to_tell() -> None:
     night = Night(source="rtc").night()
     night.journal.full = OSError("full")
-    night.gps.time = (T0 + 86_400_000, 1_000_000)
+    night.fixes(86_400_000)
     night.run(60)
     night.journal.full = None
     night.engine(on=True).run(10)
