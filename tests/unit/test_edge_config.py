@@ -101,6 +101,12 @@ def test_the_low_voltage_is_below_the_charging_one_and_a_command_begins_with_a_p
     assert truck.command == ("a", "b c")
 
 
+def test_the_example_of_the_documentation_says_the_defaults(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "power.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+    assert load(tmp_path, _LEAST + example).power == config.Power()
+
+
 def test_another_configuration_has_another_hash_and_the_same_one_the_same(tmp_path: Path) -> None:
     first, again = load(tmp_path, _LEAST), load(tmp_path, _LEAST)
     other = load(tmp_path, f"{_LEAST}[sampling]\nrate_hz = 2\n")
