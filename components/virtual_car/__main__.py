@@ -9,8 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
+from components.virtual_car.buses import BUSES
 from components.virtual_car.car import Options, VirtualCar
-from components.virtual_car.elm327 import BANNERS
+from components.virtual_car.elm327 import BANNERS, CAN_11_500
 from components.virtual_car.recording import UnreadableRecordingError
 from components.virtual_car.scenario import UnreadableScenarioError
 
@@ -53,6 +54,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--latency", type=_seconds, default=0.010, metavar="S", help="seconds from request to answer")
     parser.add_argument("--baud", type=_count, default=115_200, help="of the adapter's serial line (0: no limit)")
     parser.add_argument("--model", choices=sorted(BANNERS), default="v2.1", help="which ELM327 to be")
+    parser.add_argument("--bus", type=int, choices=sorted(BUSES), default=CAN_11_500, help="as ATSP numbers them")
     parser.add_argument("--control", type=_port, metavar="PORT", help="a socket for orders (0: any free port)")
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="orders by time, TOML or JSON")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that holds our stdin")
@@ -95,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         latency_s=arguments.latency,
         baud=arguments.baud,
         model=arguments.model,
+        bus=arguments.bus,
     )
     try:
         car = VirtualCar(options)
