@@ -10,7 +10,7 @@ period is packed early, and a row that came later would be lost as part of a pac
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -190,7 +190,7 @@ class Recorder:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
         self._at_rest = False
         if self._opened == self.timeline.session:
-            self.timeline = replace(self.timeline, session=self.new_session(), fix=None)
+            self.timeline = self.timeline.renewed(self.new_session())
             self.book = self.book.shifted(0)
         self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
         self.power_changed("wake")
