@@ -182,6 +182,20 @@ def test_a_car_that_wakes_while_its_last_reading_is_made_is_closed_and_begun_ane
     assert night.journal.of("reading")[-1][3]["values"]["rpm"] == 800.0
 
 
+def test_a_look_may_take_longer_than_a_reading() -> None:
+    night = Night().night().run(60)
+    deadlines: list[int] = []
+    rest = night.car.rest
+
+    def noted(deadline_ms: int) -> Sample:
+        deadlines.append(deadline_ms - night.elapsed_ms())
+        return rest(deadline_ms)
+
+    night.car.rest = noted  # type: ignore[method-assign]
+    night.run(10)
+    assert deadlines == [4_000, 4_000]
+
+
 def test_a_driver_that_hangs_or_raises_in_the_night_ends_nothing() -> None:
     night = Night().night().run(60)
     night.car_lane = held = HeldLane()
