@@ -30,7 +30,6 @@ class Gpsd:
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(30)
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self.has_fix = False
         self._over = threading.Event()
@@ -48,6 +47,8 @@ class Gpsd:
 
     def close(self) -> None:
         self._over.set()
+        # Wakes who waits for a client that never came.
+        self._server.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._server.close()
 
