@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import at_modem, dbus_modem, sqlite_spool
+from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
@@ -27,6 +27,7 @@ from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
 from components.edge.ports import Sim
+from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
 from components.edge.sim_identity import KnownSim
 from components.edge.sqlite_outbox import SqliteOutbox
@@ -100,6 +101,7 @@ class Agent:
         )
         self._known_sim = KnownSim()
         self._recording: Deferred[None] | None = None
+        self._packed = False
         self._loops = [
             LoopingCall(self._detach, self._tidy, "retention failed"),
             LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"),
@@ -108,6 +110,9 @@ class Agent:
         for aside in (self._writer.quarantined, self._outbox.quarantined):
             if aside is not None:
                 self._log.error("a corrupt file was set aside as {aside}; a new one is in its place", aside=aside)
+        if config.power.command:
+            # Now, while somebody may be looking; it is run without anybody there.
+            power_command.is_there(config.power.command)
 
     def start(self) -> None:
         """Begin to record, and to take up what an earlier run left behind."""
@@ -181,6 +186,9 @@ class Agent:
             new_session=_new_session,
             closed=lambda: self._detach(self._compact, "compaction failed"),
             changed=self._codes_changed,
+            power=Power(config.power.limits, self._started_ms),
+            power_changed=self._power_changed,
+            sent=lambda: self._packed and self.link.uplink.idle,
             network_time=network_time,
         )
 
@@ -188,13 +196,17 @@ class Agent:
         self.link.kept(await self._outbox_lane.run(self._outbox.waiting), fresh=False)
         await self._compact()
 
-    async def _compact(self, *, closing: bool = False) -> None:
+    async def _compact(self, *, closing: bool = False, ended: str = "") -> None:
         before = await self._outbox_lane.run(self._outbox.next_seq)
         try:
-            await self._outbox_lane.run(self._compactor.compact, closing=closing)
+            await self._outbox_lane.run(self._compactor.compact, closing=closing, ended=ended)
         finally:
-            # What was made before it failed is kept, and wants to be sent.
-            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
+            # What was made before it failed is kept, and wants to be sent: at once where nothing comes after it.
+            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=not ended)
+
+    async def _pack_last(self, session: str) -> None:
+        await self._compact(ended=session)
+        self._packed = True
 
     async def _tidy(self) -> None:
         used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*") if ".corrupt-" not in path.name)
@@ -222,6 +234,19 @@ class Agent:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):
             for one in codes:
                 self.link.tell(name, {"code": one.code, "status": one.status, "ecu": one.ecu})
+
+    def _power_changed(self, order: Order) -> None:
+        power, session = self._recorder.power, self._recorder.timeline.session
+        if order == "command":
+            if self._config.power.command:
+                power_command.run(self._reactor, self._config.power.command)
+            return
+        state = "asleep" if order == "sleep" else "awake"
+        self._log.info("the car is {state}, {voltage_v} V at its plug", state=state, voltage_v=power.voltage_v)
+        self.link.tell(state, {"voltage_v": power.voltage_v})
+        self._packed = False
+        if order == "sleep":
+            self._detach(lambda: self._pack_last(session), "the packet in hand waits for the car to wake")
 
     def _ran_ms(self) -> int:
         return self._outbox.ran_ms + elapsed_ms() - self._started_ms
