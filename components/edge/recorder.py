@@ -169,7 +169,8 @@ class Recorder:
         car = self.sources.car
         if self._at_rest:
             if self.power.state == "asleep":
-                self._look(await self._sample_car(car.rest, due_ms))
+                ask = car.sample if self.power.tries_bus(self.elapsed_ms()) else car.rest
+                self._look(await self._sample_car(ask, due_ms))
                 self._correct_clock(self.elapsed_ms())
             if self.power.state == "awake":
                 self._wake()
