@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from components import settings
+from components.edge.trust import SuiteChoice
 from components.settings import checked
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -41,9 +42,10 @@ class Router:
 
 @dataclass(frozen=True)
 class Server:
-    """For whom packets are sealed: the public bundle of `odograph init`."""
+    """For whom packets are sealed, and how: the public bundle of `odograph init`; `auto`: as the server prefers."""
 
     bundle: Path
+    suite: SuiteChoice = "auto"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def accept_header(form: Any) -> None:
 def accept_receipt(form: Any) -> None:
     payload = strict_json.dumps(form)
     signature = Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(b"odograph-receipt-v1" + payload)
-    receipt.verify(strict_cbor.dumps([payload, signature]), RECEIPT_KEY.public_key())
+    receipt.verify(strict_cbor.dumps([payload, signature]), [RECEIPT_KEY.public_key()])
 
 
 ACCEPT: Final[dict[str, Callable[[Any], object]]] = {

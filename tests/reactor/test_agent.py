@@ -20,7 +20,7 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
 from components.wire import bundle
 from components.wire.errors import OperatorError
-from tests.edge_parts import ed25519, server_rsa
+from tests.edge_parts import server_bundle
 from tests.wamp_peer import reactor, run
 
 _TOML = """
@@ -47,10 +47,7 @@ dir = "spool"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     keyfile.write_key_file(tmp_path / "device.key", keyfile.make_key("car_one", "device"))
-    public, receipts = server_rsa().public_key(), ed25519(2).public_key().export_key(format="raw")
-    der, pem = public.export_key("DER"), public.export_key().decode() + "\n"
-    server = bundle.Bundle("odograph", bundle.key_id(der), pem, bundle.key_id(receipts), receipts.hex())
-    (tmp_path / "server.pub.json").write_text(bundle.dump(server))
+    (tmp_path / "server.pub.json").write_text(bundle.dump(server_bundle()))
     (tmp_path / "edge.toml").write_text(_TOML)
     return tmp_path
 

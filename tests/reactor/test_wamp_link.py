@@ -15,7 +15,7 @@ from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
 from components.wire import receipt, topics
 from components.wire.receipt import Receipt
-from tests.edge_parts import ONE, InlineLane, as_lane, ed25519
+from tests.edge_parts import ONE, InlineLane, as_lane, ed25519, wamp_trust
 
 SERVER, OTHER = 2, 3
 
@@ -33,6 +33,7 @@ class Session:
         self.handlers: dict[str, Callable[..., None]] = {}
         self.subscribed: dict[str, Callable[..., None]] = {}
         self.registered: list[str] = []
+        self.called: list[tuple[str, tuple[object, ...]]] = []
         self.attached = True
 
     def on(self, event: str, handler: Callable[..., None]) -> None:
@@ -40,6 +41,10 @@ class Session:
 
     def subscribe(self, handler: Callable[..., None], topic: str) -> Deferred[object]:
         self.subscribed[topic] = handler
+        return succeed(None)
+
+    def call(self, procedure: str, *args: object) -> Deferred[object]:
+        self.called.append((procedure, args))
         return succeed(None)
 
     def register(self, _procedure: object, uri: str, options: object) -> Deferred[object]:
@@ -84,7 +89,7 @@ class Bench:
             Uplink(0.0, lambda: 0.5),
             self.outbox,
             as_lane(InlineLane()),
-            ed25519(SERVER).public_key(),
+            wamp_trust(self.clock, SERVER),
             lambda: 77,
         )
         self.session = Session()
