@@ -1,7 +1,8 @@
 """How this device learns of the server's newer keys: it asks for the bundle that follows, step by step. Rim.
 
 It asks once a session, for a server may have gone several steps while the device was away, and when a receipt announces
-another key than the one that is believed. Who answers need not be trusted: a bundle follows or it does not.
+another key than the one that is believed; for the same one once a minute. Who answers need not be trusted: a bundle
+follows or it does not.
 """
 
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class WampTrust:
     keep: Callable[[str], None]
     lane: Lane
     _asking: bool = False
+    _announced: str = ""
     _not_before: float = float("-inf")
     _refused: set[str] = field(default_factory=set)
     _log = Logger()
@@ -52,14 +54,15 @@ class WampTrust:
         self._begin(session)
 
     def announced(self, session: ApplicationSession | None, kid: str) -> None:
-        """A receipt that counts names the server's newest key; asked for at most once a minute."""
-        if session is not None and kid != self.trust.kid and self.reactor.seconds() >= self._not_before:
+        """A receipt that counts names the server's newest bundle."""
+        now = self.reactor.seconds()
+        if session is not None and kid != self.trust.kid and (kid != self._announced or now >= self._not_before):
+            self._announced, self._not_before = kid, now + _ASK_EVERY_S
             self._begin(session)
 
     def _begin(self, session: ApplicationSession) -> None:
         if not self._asking:
             self._asking = True
-            self._not_before = self.reactor.seconds() + _ASK_EVERY_S
             ensureDeferred(self._climb(session)).addErrback(lambda f: self._log.failure("no newer keys", f))
 
     async def _climb(self, session: ApplicationSession) -> None:

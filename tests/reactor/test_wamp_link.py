@@ -15,7 +15,7 @@ from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
 from components.wire import receipt, topics
 from components.wire.receipt import Receipt
-from tests.edge_parts import ONE, InlineLane, as_lane, ed25519, wamp_trust
+from tests.edge_parts import ONE, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
 
 SERVER, OTHER = 2, 3
 
@@ -123,6 +123,17 @@ def test_a_session_is_subscribed_and_registered_before_the_first_packet_goes(ben
     assert session.published[0][1] == ({"event": "online", "device": "car_one"},)
     assert session.packets == [b"sealed 1"]
     assert bench.link.connected
+
+
+def test_each_session_and_each_new_name_in_a_receipt_that_counts_asks_for_newer_server_keys(bench: Bench) -> None:
+    session = bench.join()
+    question = ("odograph.fleet.bundle", (server_bundle(SERVER).kid,))
+    assert session.called == [question]
+    bench.hear("stored", 1, by=OTHER)
+    assert session.called == [question]
+    bench.hear("stored", 1)
+    assert session.called == [question] * 2
+    assert bench.join().called == [question]
 
 
 @pytest.mark.parametrize("status", ["stored", "duplicate"])

@@ -5,22 +5,25 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.internet.defer import ensureDeferred
 
 from components.cloud import keys as server_keys
 from components.cloud.keys import KEPT_MS, KeyRing, ServerKeys, load_server_keys, make_server_keys, rotate
+from components.cloud.wamp_fleet import Fleet
 from components.console.__main__ import run
 from components.console.home import make_home
 from components.wire import bundle
 from components.wire.bundle import Bundle, key_id
 from components.wire.errors import ConfigError
 from components.wire.suites import HPKE_SUITE, RSA_SUITE
+from tests.edge_parts import InlineLane, as_lane
 from tests.quick_keys import rsa, share_rsa_keys
 
 NOW_MS = 1_779_000_000_000
@@ -233,6 +236,26 @@ def test_a_key_ring_keeps_the_keys_of_before_while_the_new_ones_are_half_there(d
     missing.chmod(0o600)
     os.utime(directory, ns=(1, 1))
     assert ring.keys().newest == made
+
+
+def test_the_fleet_procedure_gives_the_newest_bundle_or_the_one_that_follows(directory: Path) -> None:
+    ring, nothing = KeyRing(directory), cast("Any", None)
+    fleet = Fleet(nothing, nothing, as_lane(InlineLane()), ring.keys)
+
+    def asked(*arguments: object) -> Any:  # noqa: ANN401 - whatever it answers
+        call: Any = fleet.public_bundle
+        answers: list[object] = []
+        ensureDeferred(call(*arguments)).addBoth(answers.append)
+        return answers[0]
+
+    first = ring.keys().newest
+    assert bundle.parse(asked()) == first
+    assert asked(first.kid) is None
+    second, _ = rotate(directory, NOW_MS + 1)
+    third, _ = rotate(directory, NOW_MS + 2)
+    assert [bundle.parse(asked(*after)) for after in ((first.kid,), (second.kid,), ())] == [second, third, third]
+    assert [asked(third.kid), asked("f" * 16)] == [None, None]
+    assert asked(5).value.error == "odograph.error.invalid_argument"
 
 
 def test_keys_rotate_and_keys_list_say_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
