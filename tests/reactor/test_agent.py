@@ -22,7 +22,7 @@ from components.edge.sqlite_readings import ReadingsReader
 from components.edge.system_clock import elapsed_ms
 from components.edge.timeline import Told
 from components.wire import bundle
-from components.wire.errors import OperatorError
+from components.wire.errors import ConfigError, OperatorError
 from tests.edge_parts import server_bundle
 from tests.wamp_peer import reactor, run
 
@@ -186,3 +186,13 @@ def test_what_is_ended_before_it_began_does_not_begin(config: EdgeConfig) -> Non
     started.addErrback(failures.append)
     assert (bool(started.called), failures) == (True, [])
     assert not config.spool.dir.exists()
+
+
+def test_a_suite_for_which_the_server_has_no_key_is_refused_in_one_clear_line(home: Path) -> None:
+    text = (home / "edge.toml").read_text()
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "hpke"\n'))
+    with pytest.raises(ConfigError, match=r'no key for the suite hpke: set \[server\] suite = "auto"'):
+        Agent(reactor, edge_config.load(home / "edge.toml"))
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "rot13"\n'))
+    with pytest.raises(ConfigError, match=r'server\.suite: must be "auto" or "hpke" or "rsa-oaep"'):
+        edge_config.load(home / "edge.toml")

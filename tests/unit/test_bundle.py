@@ -216,3 +216,10 @@ def test_what_does_not_follow_leaves_everything_as_it_was() -> None:
     trust.follow(bundle.dump(generation(2)))
     assert trust.kid == generation(2).kid
     assert len(trust.receipt_keys) == 2
+
+
+def test_a_bundle_that_is_too_large_is_not_read() -> None:
+    text = bundle.dump(generation(1))
+    assert bundle.parse(text + " " * (65536 - len(text))) == generation(1)
+    with pytest.raises(ConfigError, match="more than 65536 bytes"):
+        bundle.parse(text + " " * (65537 - len(text)))
