@@ -8,17 +8,18 @@ router is there.
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 from autobahn.twisted.wamp import ApplicationSession
-from Crypto.PublicKey import ECC, RSA
-from Crypto.Signature import eddsa
+from Crypto.PublicKey import ECC
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
+from components.durable_file import replace_file
 from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.config import EdgeConfig
@@ -34,9 +35,11 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
 from components.edge.timeline import Timeline
+from components.edge.trust import Trust
 from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
 from components.edge.wamp_link import WampLink
+from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
@@ -56,7 +59,7 @@ class Agent:
 
     def __init__(self, reactor: Any, config: EdgeConfig) -> None:  # noqa: ANN401 - a reactor is many interfaces
         key = keyfile.read_key_file(config.device.key)
-        server = bundle.parse(_text(config))
+        trust = Trust(bundle.parse(_text(config)), config.server.suite)
         self._lock = sqlite_spool.lock(config.spool.dir)
         self._reactor, self._config = reactor, config
         self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane = (
@@ -70,8 +73,7 @@ class Agent:
         seed: Any = bytes.fromhex(key.private_key)
         device_key = ECC.construct(curve="Ed25519", seed=seed)
         sealer = Sealer(
-            RSA.import_key(server.rsa_public_key),
-            server.kid,
+            lambda: trust.sealing,
             device_key,
             bundle.key_id(device_key.public_key().export_key(format="raw")),
             secrets.token_bytes,
@@ -84,7 +86,7 @@ class Agent:
             Uplink(spread_s, random.random),
             self._outbox,
             self._outbox_lane,
-            eddsa.import_public_key(bytes.fromhex(server.receipt_public_key)),
+            WampTrust(reactor, trust, partial(_keep_bundle, config), self._outbox_lane),
             self._ran_ms,
         )
         self._gps = GpsdGps(reactor, config.gps.gpsd, elapsed_ms) if config.gps.gpsd else None
@@ -316,6 +318,10 @@ def _text(config: EdgeConfig) -> str:
         return config.server.bundle.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"server.bundle: {config.server.bundle} cannot be read", str(error)) from error
+
+
+def _keep_bundle(config: EdgeConfig, text: str) -> None:
+    replace_file(config.server.bundle, text.encode())
 
 
 def _new_session() -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
-from Crypto.PublicKey import ECC, RSA
+from Crypto.PublicKey import ECC
 from twisted.logger import Logger
 
 from components.edge import minute
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, Row
+from components.edge.trust import SealingKey
 from components.wire import envelope, packet, receipt
 from components.wire.packet import Packet
 from components.wire.times import minute_id
@@ -25,27 +26,28 @@ _ROWS_AT_ONCE: Final = 500
 class Sealer:
     """Seals this device's packets for its server.
 
-    `random` gives that many bytes of the system's randomness.
+    `server` tells the key to seal for as of now; `random` gives that many bytes of the system's randomness.
     """
 
-    server_key: RSA.RsaKey
-    server_kid: str
+    server: Callable[[], SealingKey]
     device_key: ECC.EccKey
     device_kid: str
     random: Callable[[int], bytes]
 
     def seal(self, sealed: Packet, epoch: str, seq: int) -> bytes:
         """Return the envelope of a packet."""
+        server = self.server()
         header = envelope.Header(
             device=sealed.device,
             session=sealed.session,
             minute=minute_id(sealed.start_ms),
             epoch=epoch,
             seq=seq,
-            server_kid=self.server_kid,
+            server_kid=server.kid,
             device_kid=self.device_kid,
+            alg=server.alg,
         )
-        return envelope.seal(packet.pack(sealed), header, self.server_key, self.device_key, self.random)
+        return envelope.seal(packet.pack(sealed), header, server.key, self.device_key, self.random)
 
 
 @dataclass(frozen=True, slots=True)

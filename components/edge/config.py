@@ -9,6 +9,7 @@ from typing import Literal
 from components import settings
 from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
+from components.edge.trust import SuiteChoice
 from components.settings import checked
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -47,9 +48,10 @@ class Router:
 
 @dataclass(frozen=True)
 class Server:
-    """For whom packets are sealed: the public bundle of `odograph init`."""
+    """For whom packets are sealed, and how: the public bundle of `odograph init`; `auto`: as the server prefers."""
 
     bundle: Path
+    suite: SuiteChoice = "auto"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from components.edge.sqlite_readings import ReadingsReader
 from components.edge.system_clock import elapsed_ms
 from components.edge.timeline import Told
 from components.wire import bundle
-from components.wire.errors import OperatorError
-from tests.edge_parts import ed25519, server_rsa
+from components.wire.errors import ConfigError, OperatorError
+from tests.edge_parts import server_bundle
 from tests.wamp_peer import reactor, run
 
 NOW = 1_795_312_800_000
@@ -52,10 +52,7 @@ dir = "spool"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     keyfile.write_key_file(tmp_path / "device.key", keyfile.make_key("car_one", "device"))
-    public, receipts = server_rsa().public_key(), ed25519(2).public_key().export_key(format="raw")
-    der, pem = public.export_key("DER"), public.export_key().decode() + "\n"
-    server = bundle.Bundle("odograph", bundle.key_id(der), pem, bundle.key_id(receipts), receipts.hex())
-    (tmp_path / "server.pub.json").write_text(bundle.dump(server))
+    (tmp_path / "server.pub.json").write_text(bundle.dump(server_bundle()))
     (tmp_path / "edge.toml").write_text(_TOML)
     return tmp_path
 
@@ -189,3 +186,13 @@ def test_what_is_ended_before_it_began_does_not_begin(config: EdgeConfig) -> Non
     started.addErrback(failures.append)
     assert (bool(started.called), failures) == (True, [])
     assert not config.spool.dir.exists()
+
+
+def test_a_suite_for_which_the_server_has_no_key_is_refused_in_one_clear_line(home: Path) -> None:
+    text = (home / "edge.toml").read_text()
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "hpke"\n'))
+    with pytest.raises(ConfigError, match=r'no key for the suite hpke: set \[server\] suite = "auto"'):
+        Agent(reactor, edge_config.load(home / "edge.toml"))
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "rot13"\n'))
+    with pytest.raises(ConfigError, match=r'server\.suite: must be "auto" or "hpke" or "rsa-oaep"'):
+        edge_config.load(home / "edge.toml")
