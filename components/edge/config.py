@@ -114,15 +114,15 @@ class Spool:
     keep_days: float = checked("be 0.01..3650", lambda days: 0.01 <= days <= 3650, 15.0)
     max_mb: int = checked("be at least 16", lambda mb: mb >= 16, 1024)
 
-    def forget_before_ms(self, ran_ms: int, used_bytes: int) -> int:
-        """Return since when (time that agents ran, ms) receipted packets and their rows are kept.
+    @property
+    def keep_ms(self) -> int:
+        """How long receipted packets stay."""
+        return int(self.keep_days * _DAY_MS)
 
-        A spool that has outgrown its bound keeps only what has no receipt yet.
-
-        >>> Spool(Path("spool"), keep_days=1).forget_before_ms(90_000_000, 0)
-        3600000
-        """
-        return ran_ms + 1 if used_bytes > self.max_mb * _MB else ran_ms - int(self.keep_days * _DAY_MS)
+    @property
+    def max_bytes(self) -> int:
+        """How much of the card all of it may take."""
+        return self.max_mb * _MB
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ again at the next reading.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -121,6 +121,11 @@ class Recorder:
         self._stopping = True
         if self._resting is not None:
             self._resting.cancel()
+
+    def begin_session(self) -> None:
+        """Begin a session on the same clock, as the file that has the rows of this one is no more."""
+        self.timeline, self._identity = replace(self.timeline, session=self.new_session()), None
+        self._dtcs_due_ms = self.elapsed_ms()
 
     async def read_codes(self) -> DtcReport:
         """Ask the car for its codes now, and record them.
