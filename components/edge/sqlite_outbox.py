@@ -105,7 +105,7 @@ class SqliteOutbox(SpoolFile):
                     self._declare([Lost(of if of == session else None, end_ms, last_ms, "readings", None, "corrupt")])
             db.execute("DELETE FROM cursors WHERE file_id <> ?", (file_id,))
             is_new = db.execute(
-                "INSERT INTO cursors VALUES (?, 0, NULL, ?) ON CONFLICT DO NOTHING", (file_id, last_ms)
+                "INSERT INTO cursors VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING", (file_id, session, last_ms)
             ).rowcount
             if is_new and bare is not None:
                 self._declare([Lost(None, *bare, "packets", None, "corrupt")])

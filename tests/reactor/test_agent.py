@@ -10,54 +10,14 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from components import keyfile
 from components.edge import agent as agent_module
-from components.edge import config as edge_config
 from components.edge import sqlite_spool
 from components.edge.agent import Agent, EdgeComponent
 from components.edge.config import EdgeConfig
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
-from components.wire import bundle
 from components.wire.errors import OperatorError
-from tests.edge_parts import ed25519, server_rsa
 from tests.wamp_peer import reactor, run
-
-_TOML = """
-[device]
-id = "car_one"
-key = "device.key"
-[router]
-url = "ws://127.0.0.1:9/ws"
-[server]
-bundle = "server.pub.json"
-[obd]
-port = "/nowhere"
-[gps]
-gpsd = ""
-[modem]
-port = ""
-[sampling]
-rate_hz = 10
-[spool]
-dir = "spool"
-"""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    keyfile.write_key_file(tmp_path / "device.key", keyfile.make_key("car_one", "device"))
-    public, receipts = server_rsa().public_key(), ed25519(2).public_key().export_key(format="raw")
-    der, pem = public.export_key("DER"), public.export_key().decode() + "\n"
-    server = bundle.Bundle("odograph", bundle.key_id(der), pem, bundle.key_id(receipts), receipts.hex())
-    (tmp_path / "server.pub.json").write_text(bundle.dump(server))
-    (tmp_path / "edge.toml").write_text(_TOML)
-    return tmp_path
-
-
-@pytest.fixture
-def config(home: Path) -> EdgeConfig:
-    return edge_config.load(home / "edge.toml")
 
 
 def lived(config: EdgeConfig) -> None:
