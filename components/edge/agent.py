@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import sqlite_spool
+from components.edge import power_command, sqlite_spool
 from components.edge.at_modem import read_sim
 from components.edge.compactor import Sealer
 from components.edge.config import EdgeConfig
@@ -28,10 +28,11 @@ from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
 from components.edge.ports import Sim
+from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
 from components.edge.spool import Spool
 from components.edge.sqlite_outbox import Waiting
-from components.edge.system_clock import elapsed_ms, elapsed_s, utc
+from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
 from components.edge.timeline import Timeline
 from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
@@ -95,12 +96,16 @@ class Agent:
             self._started_ms,
         )
         self._recording: Deferred[None] | None = None
+        self._packed = False
         self._loops = [
             (LoopingCall(self._detach, self._spool.tidy, "retention failed"), _TIDY_EVERY_S),
             (LoopingCall(self._detach, self._tidy_if_over, "retention failed"), _LOOK_EVERY_S),
             (LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"), _SIM_EVERY_S),
         ]
         self._log = Logger()
+        if config.power.command:
+            # Now, while somebody may be looking; it is run without anybody there.
+            power_command.is_there(config.power.command)
 
     def start(self) -> None:
         """Begin to record, and to take up what an earlier run left behind."""
@@ -165,11 +170,7 @@ class Agent:
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
-        source: str
-        source, utc_ms = utc()
-        last = self._spool.writer.last("reading")
-        if source == "none" and last is not None:
-            source, utc_ms = "saved", max(utc_ms, last.at_ms)
+        newest = self._spool.writer.last("reading")
         gearbox = None
         if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
             gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
@@ -197,16 +198,23 @@ class Agent:
             car_lane=self._car_lane,
             file_lane=self._spool.file_lane,
             journal=self._spool.writer,
-            timeline=Timeline(_new_session(), source, utc_ms - elapsed_ms()),
+            timeline=Timeline.begun(_new_session(), system_time(), newest.at_ms if newest is not None else None),
             new_session=_new_session,
             closed=lambda: self._detach(self._spool.compact, "compaction failed"),
             changed=self._codes_changed,
-            system_clock=utc,
+            power=Power(config.power.limits, self._started_ms),
+            power_changed=self._power_changed,
+            sent=lambda: self._packed and self.link.uplink.idle,
+            network_time=network_time,
         )
 
     async def _tidy_if_over(self) -> None:
         if self._spool.is_over():
             await self._spool.tidy()
+
+    async def _pack_last(self, session: str) -> None:
+        await self._spool.compact(ended=session)
+        self._packed = True
 
     async def _ask_sim(self) -> None:
         sim = self._recorder.sim
@@ -222,6 +230,19 @@ class Agent:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):
             for one in codes:
                 self.link.tell(name, {"code": one.code, "status": one.status, "ecu": one.ecu})
+
+    def _power_changed(self, order: Order) -> None:
+        power, session = self._recorder.power, self._recorder.timeline.session
+        if order == "command":
+            if self._config.power.command:
+                power_command.run(self._reactor, self._config.power.command)
+            return
+        state = "asleep" if order == "sleep" else "awake"
+        self._log.info("the car is {state}, {voltage_v} V at its plug", state=state, voltage_v=power.voltage_v)
+        self.link.tell(state, {"voltage_v": power.voltage_v})
+        self._packed = False
+        if order == "sleep":
+            self._detach(lambda: self._pack_last(session), "the packet in hand waits for the car to wake")
 
     async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
         """Do what the next time, or the next run, can make good if it fails now."""

@@ -68,20 +68,23 @@ class Compactor:
     sealer: Sealer
     _log = Logger()
 
-    def compact(self, *, closing: bool = False) -> int:
+    def compact(self, *, closing: bool = False, ended: str = "") -> int:
         """Make a packet of every closed period that has none yet.
 
         A period is closed when a later reading exists, in this session or another.
 
         Args:
             closing: The recorder has ended: the period in hand is closed as well.
+            ended: A session that will have no more readings: the period in hand is closed if it is of that session. A
+                later session may have begun by now, and its first period must not be closed before its time: rows
+                that came after would be lost, as part of a packet that is there already.
 
         Returns:
             How many packets were made.
         """
         made = 0
         file_id = self.readings.file_id
-        for period in self._periods(closing=closing):
+        for period in self._periods(closing=closing, ended=ended):
             rows = period.rows
             lost = _losses(period.lost)
             # A loss belongs to the reading that follows it.
@@ -117,7 +120,7 @@ class Compactor:
         end_ms = self.outbox.end_ms(self.readings.file_id)
         return Lost(None, end_ms, end_ms, "readings", len(rows), "corrupt")
 
-    def _periods(self, *, closing: bool) -> Iterator[_Period]:
+    def _periods(self, *, closing: bool, ended: str) -> Iterator[_Period]:
         """Yield each closed period.
 
         A corrupt row belongs to the period in hand, whatever it says of itself: it must not end the period.
@@ -139,7 +142,7 @@ class Compactor:
             lost += lost_after
             lost_after = []
             of = of or key
-        if group and closing:
+        if group and (closing or (of is not None and of[0] == ended)):
             yield _Period(group, followed=False, lost=lost, lost_after=lost_after)
 
     def _rows(self) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from components import settings
+from components.edge.power import Limits
 from components.settings import checked
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -17,6 +18,10 @@ _TYRE = re.compile(r"(\d{3})/(\d{2}) ?R(\d{2})")
 
 def _is_address(text: str) -> bool:
     return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
+
+
+def _is_command(words: tuple[str, ...]) -> bool:
+    return not words or (words[0] != "" and not any("\0" in word for word in words))
 
 
 def _is_port(text: str) -> bool:
@@ -126,6 +131,26 @@ class Spool:
 
 
 @dataclass(frozen=True)
+class Power:
+    """When the car counts as asleep (power.py), and what is run when its battery or patience is at an end."""
+
+    charging_v: float = checked("be 0..30", lambda volts: 0 <= volts <= 30, 13.2)
+    dwell_s: float = checked("be 5..600", lambda s: 5 <= s <= 600, 20.0)
+    low_v: float = checked("be 0..30; 0 for never", lambda volts: 0 <= volts <= 30, 11.8)
+    idle_s: float = checked("be 0..31536000; 0 for never", lambda s: 0 <= s <= 31_536_000, 0.0)
+    command: tuple[str, ...] = checked("begin with a program, and hold no NUL", _is_command, ())
+
+    def __post_init__(self) -> None:
+        if self.low_v and self.low_v >= self.charging_v:
+            raise ValueError(f"low_v: must be below charging_v ({self.charging_v}), got {self.low_v}")
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the machine."""
+        return Limits(self.charging_v, round(self.dwell_s * 1000), self.low_v, round(self.idle_s * 1000))
+
+
+@dataclass(frozen=True)
 class EdgeConfig:
     """edge.toml as a whole."""
 
@@ -139,6 +164,7 @@ class EdgeConfig:
     sampling: Sampling = field(default_factory=Sampling)
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
+    power: Power = field(default_factory=Power)
 
     @property
     def hash(self) -> str:

@@ -1,4 +1,4 @@
-"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again. Pure.
+"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again, rest. Pure.
 
 A script is a generator: it yields what to ask (`Ask`), or None to go on listening, and is sent the answer. So it has
 no clock and no port, may be left in the middle of a slow search and taken up at the next call, and reads from top to
@@ -56,7 +56,6 @@ class Acquaintance:
 
     Attributes:
         adapter: Its version text.
-        voltage_v: At the last ATRV.
         bus: The car's bus.
         pids: What each ECU has, by its address; lowest address first. Of two that have a PID the lower one's value
             counts: the engine's.
@@ -64,7 +63,6 @@ class Acquaintance:
     """
 
     adapter: str = ""
-    voltage_v: float | None = None
     bus: Bus | None = None
     pids: Mapping[str, frozenset[int]] = field(default_factory=dict)
     vin: str | None = None
@@ -113,8 +111,7 @@ def meet(known: Acquaintance) -> Script:
     Raises:
         AwayError: No ECU answered whole. With `is_bus` the adapter is well and may be asked again.
     """
-    answer = yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
-    known.voltage_v = parse_voltage(answer)
+    yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
     first = yield Ask("0100", SEARCH_MS)
     if not first.hex_lines or first.lost_settings:
         raise AwayError(
@@ -179,6 +176,21 @@ def agree_again(adapter: str) -> Script:
         if adapter in answer.text_lines:
             return
     raise AwayError("timeout", answer.words or "the adapter is silent")
+
+
+def rest(adapter: str) -> Script:
+    """Ask for the voltage at the plug, which no control unit of the car notices; a search that still runs ends.
+
+    Args:
+        adapter: What ATI answers.
+
+    Raises:
+        AwayError: The adapter is silent or says something else.
+    """
+    yield from agree_again(adapter)
+    answer = yield Ask("ATRV")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to ATRV")
 
 
 def supported_pids(base: int, bits: bytes) -> list[int]:

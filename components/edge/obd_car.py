@@ -8,6 +8,7 @@ lengths that were asked. What is rejected has a reason of wire.signals.REASONS a
 to ask again stays, with its time, until it is three periods old.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ from components.edge.obd_codes import clear, read_codes
 from components.edge.obd_link import ObdLink
 from components.edge.obd_parser import Message, decode, parse_pids
 from components.edge.ports import CarState, DtcReport, Sample
-from components.edge.schedule import PERIOD_MS, Schedule
+from components.edge.schedule import Schedule
 from components.edge.serial_line import Clock, Line, SerialLine
 from components.edge.usb_ports import find_obd_ports
 from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
@@ -25,6 +26,8 @@ from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
 _SMALLER: Final = {6: 3, 3: 2, 2: 1}
 _WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
 """The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
+_VOLTAGE_EVERY_MS: Final = 5_000
+"""What decides whether the car is asleep looks at it."""
 _MAX_MISCOUNTS: Final = 3
 _FRUITLESS_PASSES: Final = 2
 """Passes without one value, after which the car counts as away."""
@@ -80,6 +83,7 @@ class ObdCar:
         self._slowest_ms = 0.0
         self._voltage_ms = 0
         self._answered_codes: set[tuple[int, str]] = set()
+        self._rejected: Counter[str] = Counter()
         self._state = CarState()
 
     def sample(self, deadline_ms: int) -> Sample:
@@ -88,6 +92,12 @@ class ObdCar:
             self._pass(deadline_ms)
         self._note_state()
         return self._latest(tuple(signal.key for signal in OBD_SIGNALS))
+
+    def rest(self, deadline_ms: int) -> Sample:
+        """See ports.Car."""
+        self._link.rest(deadline_ms)
+        self._note_state()
+        return Sample({}, {}, {signal.key: "asleep" for signal in OBD_SIGNALS})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""
@@ -164,7 +174,7 @@ class ObdCar:
             return
         self._link.tell(refused.words if refused and not answered else "")
         now_ms = self._clock()
-        if now_ms - self._voltage_ms >= PERIOD_MS["S"] and self._has_time(deadline_ms):
+        if now_ms - self._voltage_ms >= _VOLTAGE_EVERY_MS and self._has_time(deadline_ms):
             self._voltage_ms = now_ms
             self._link.measure_voltage(min(deadline_ms, now_ms + COMMAND_MS))
 
@@ -282,6 +292,7 @@ class ObdCar:
                 return
         self._values.pop(signal.key, None)
         self._why[signal.key] = why
+        self._rejected[why] += 1
 
     def _latest(self, keys: tuple[str, ...]) -> Sample:
         """Every key's latest value or its reason, as of now."""
@@ -312,9 +323,14 @@ class ObdCar:
             port=link.port,
             adapter=known.adapter or None,
             protocol=known.bus.name if known.bus is not None and link.is_met else None,
-            voltage_v=known.voltage_v,
+            voltage_v=link.voltage_v,
+            voltage_ms=link.voltage_ms,
             vin=known.vin,
             vin_why=known.vin_why,
             supported=tuple(self._signals) if link.is_met else (),
+            group=self._group,
+            counted=any(self._counted.values()),
+            timing="ATAT1",
+            rejected=dict(self._rejected),
             trouble=link.trouble,
         )

@@ -5,15 +5,18 @@ What it is not: it knows no signal, tier or value (`obd_car` does). Its states a
     state     plays                        succeeds   fails
     --------  ---------------------------  ---------  -----------------------------------------
     closed    open the port                waking     closed, next try after 1, 2, 2, … s
-    waking    set_up with ATWS             meeting    resetting
-    resetting set_up with ATZ              meeting    closed
+    waking    set_up with ATWS             meeting +  resetting
+    resetting set_up with ATZ              meeting +  closed
     meeting   meet (0100, PIDs, VIN)       ready      bus away: meeting, next try after 2 s;
                                                       adapter: waking
     ready     requests                     ready      no answer: resync; settings lost: waking;
                                                       nothing but refusals: meeting; port: closed
     resync    agree_again (ATI)            ready *    waking
+    resting   rest (ATI, ATRV)             rested     waking
+    rested    nothing                      `advance`: meeting; `rest`: resting
 
     * meeting, when the adapter was searching for the bus, or 5 requests in succession were not answered.
+    + resting, when it is `rest` that goes on; it takes meeting, ready and resync to resting, too.
 
 An adapter that may be busy is only ever sent AT commands: the first character of a command stops it and is lost, and
 `0100` without its first digit is another request. Each call moves on as far as its deadline lets it; a command that is
@@ -37,12 +40,13 @@ from components.edge.elm_dialogue import (
     agree_again,
     meet,
     parse_voltage,
+    rest,
     set_up,
 )
 from components.edge.obd_parser import Heard, Message
 from components.edge.serial_line import Clock, Line, LineGoneError
 
-State = Literal["closed", "waking", "resetting", "meeting", "ready", "resync"]
+State = Literal["closed", "waking", "resetting", "meeting", "ready", "resync", "resting", "rested"]
 
 _OPEN_AGAIN_MS: Final = (1_000, 2_000)
 """So that an adapter that is plugged in again is being read within 5 s."""
@@ -60,6 +64,7 @@ _AFTER: Final[dict[State, tuple[State, State]]] = {
     "resetting": ("meeting", "closed"),
     "meeting": ("ready", "waking"),
     "resync": ("ready", "waking"),
+    "resting": ("rested", "waking"),
 }
 
 
@@ -102,6 +107,7 @@ class ObdLink:
         self._logged: set[str] = set()
         self._logged_ms = 0
         self._good_port: str | None = None
+        self._goal: Literal["ready", "rested"] = "ready"
         self.state: State = "closed"
         self.known = Acquaintance()
         self.port: str | None = None
@@ -110,6 +116,9 @@ class ObdLink:
         self.why = "adapter_error"
         """The reason of every signal while the state is neither ready nor resync."""
         self.trouble = ""
+        self.voltage_v: float | None = None
+        """At the plug, when ATRV was last asked, at `voltage_ms`; None when that gave none."""
+        self.voltage_ms: int | None = None
 
     @property
     def is_met(self) -> bool:
@@ -118,7 +127,21 @@ class ObdLink:
 
     def advance(self, deadline_ms: int) -> bool:
         """Move towards `ready` until the deadline; return whether it is ready."""
-        while self.state != "ready":
+        if self.state == "rested":
+            self._enter("meeting")
+        return self._reach("ready", deadline_ms)
+
+    def rest(self, deadline_ms: int) -> None:
+        """Keep away from the car's bus, and ask for the voltage once more, as far as the deadline lets it."""
+        if self.state not in {"closed", "waking", "resetting", "resting"}:
+            self._not_before_ms = 0  # the wait for the bus
+            self._enter("resting")
+        self._note_voltage(None)
+        self._reach("rested", deadline_ms)
+
+    def _reach(self, goal: Literal["ready", "rested"], deadline_ms: int) -> bool:
+        self._goal = goal
+        while self.state != goal:
             now_ms = self._clock()
             if now_ms >= deadline_ms or now_ms < self._not_before_ms:
                 return False
@@ -168,8 +191,7 @@ class ObdLink:
 
     def measure_voltage(self, deadline_ms: int) -> None:
         """Ask for the voltage at the plug, in state `ready`; that does not touch the car's bus."""
-        voltage_v = parse_voltage(self.ask("ATRV", deadline_ms, lambda _: False).answer)
-        self.known.voltage_v = voltage_v if voltage_v is not None else self.known.voltage_v
+        self._note_voltage(self.ask("ATRV", deadline_ms, lambda _: False).answer)
 
     def lose_car(self, why: str, words: str) -> None:
         """The adapter is well but the car says nothing any more: look for it anew."""
@@ -193,6 +215,7 @@ class ObdLink:
         self._line = None
         self.port = None
         self._not_before_ms = 0
+        self._note_voltage(None)
         self._enter("closed")
 
     def _step(self, deadline_ms: int) -> None:
@@ -207,6 +230,8 @@ class ObdLink:
             if raw is None and self._clock() < self._until_ms:
                 return  # the call's deadline, not the command's
             answer = parse_answer(raw if raw is not None else self._buffer, self._command)
+            if self._command == "ATRV":
+                self._note_voltage(answer)
             self._begin(self._script.send(answer), deadline_ms)
         except StopIteration:
             self._succeed()
@@ -228,6 +253,8 @@ class ObdLink:
             return set_up(self.known, Ask("ATZ", RESET_MS), self._protocol)
         if self.state == "meeting":
             return meet(self.known)
+        if self.state == "resting":
+            return rest(self.known.adapter)
         return agree_again(self.known.adapter)
 
     def _begin(self, ask: Ask | None, deadline_ms: int) -> None:
@@ -242,9 +269,14 @@ class ObdLink:
             self._failures = self._unanswered = 0
             self._good_port, self._opened = self.port, 0
             self.tell("")
-        self._enter(
-            "meeting" if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED else _AFTER[self.state][0]
-        )
+        after = _AFTER[self.state][0]
+        if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED:
+            after = "meeting"
+        self._enter("resting" if after == "meeting" and self._goal == "rested" else after)
+
+    def _note_voltage(self, answer: Answer | None) -> None:
+        self.voltage_v = parse_voltage(answer) if answer is not None else None
+        self.voltage_ms = self._clock() if self.voltage_v is not None else None
 
     def _fail(self, state: State, why: str, words: str) -> None:
         self.why = why

@@ -104,20 +104,20 @@ class Spool:
         self._detach(self._take_up, "outbox not taken up")
         self._detach(self._check, "the files were not checked")
 
-    async def compact(self, *, closing: bool = False) -> None:
-        """Make packets of all closed periods; `closing`: of the one in hand as well."""
+    async def compact(self, *, closing: bool = False, ended: str = "") -> None:
+        """Make packets of all closed periods; `closing`: of the one in hand as well, `ended`: if of that session."""
         before = await self.outbox_lane.run(self.outbox.next_seq)
         epoch = self.outbox.epoch
         try:
-            await self.outbox_lane.run(self._compactor.compact, closing=closing)
+            await self.outbox_lane.run(self._compactor.compact, closing=closing, ended=ended)
         except SpoolFaultError as error:
             if error.path == self.writer.path:
                 await self._replace_readings()
             raise
         finally:
             if self.outbox.epoch == epoch:
-                # What was made before it failed is kept, and wants to be sent.
-                self._owner.kept(await self.outbox_lane.run(self.outbox.waiting, before - 1), fresh=True)
+                # What was made before it failed is kept, and wants to be sent: at once where nothing comes after it.
+                self._owner.kept(await self.outbox_lane.run(self.outbox.waiting, before - 1), fresh=not ended)
         await self._declare()
 
     async def tidy(self, *, is_full: bool = False) -> None:

@@ -8,17 +8,22 @@ command descriptions of the ELM327 data sheet. The times, which a client can mea
 * Without it the adapter waits for further answers: with ATAT0 the whole of ATST (32 hex = 205 ms by default); with
   ATAT1, the default, 2 x latency + 20 ms; with ATAT2 latency + 10 ms; never longer than ATST.
 * A request that nobody answers ends with NO DATA when ATST is over, whatever ATAT says: no answer, nothing to adapt
-  to. The latency, being half the adapter's own, comes on top and is never the reason for NO DATA.
+  to. The latency, being half the adapter's own, comes on top and is never the reason for NO DATA; a fault's `slow_s`
+  is the units' and may be.
+
+Each fault that is on acts where it belongs: on the bus (`units`, `frames`), on the lines, on the text, on the settings.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from components.virtual_car import isotp
 from components.virtual_car.chip import Turn
+from components.virtual_car.faults import Fault, Units
 
-Ask: TypeAlias = Callable[[int, bytes], Sequence[tuple[int, bytes]]]
+Ask: TypeAlias = Callable[[int, bytes], Units]
 """Put a request on the car's bus now: (address, request) -> (CAN identifier, message) of each unit that answers."""
 
 BANNERS = {"v1.5": "ELM327 v1.5", "v2.1": "ELM327 v2.1"}
@@ -80,22 +85,31 @@ class Elm327:
         voltage: What ATRV measures at the plug, volts.
         latency_s: Time from a request to its answer, bus and adapter together; 0 or more.
         model: A key of `BANNERS`.
+        faults: Those that are on now.
     """
 
     def __init__(
-        self, ask: Ask, voltage: Callable[[], float], *, latency_s: float = 0.010, model: str = "v2.1"
+        self,
+        ask: Ask,
+        voltage: Callable[[], float],
+        *,
+        latency_s: float = 0.010,
+        model: str = "v2.1",
+        faults: Callable[[], Sequence[Fault]] = tuple,
     ) -> None:
         self._ask = ask
         self._voltage = voltage
         self._latency_s = latency_s
         self._banner = BANNERS[model]
+        self._faults = faults
         self._line = ""
         self._last_line = ""
         # The protocol is kept in the chip's own memory: a reset does not change it.
         self._protocol, self._automatic, self._found = CAN_11_500, True, False
-        self._settings = _Settings()
+        self._commanded = _Settings()
         self._when_woken: Callable[[], Turn] | None = None
         self._deaf = False
+        self._lines_before: Sequence[str] = ()
 
     @property
     def echo(self) -> bool:
@@ -105,6 +119,8 @@ class Elm327:
     def received(self, data: bytes) -> Turn:
         """Hear bytes; while a request runs, the first of them stops it and is lost, as on the real chip."""
         whole = Turn(keeps_waiting=True)
+        if self._is_dead:
+            return whole
         for byte in data:
             turn = self._heard(byte)
             if not turn.keeps_waiting:
@@ -114,14 +130,31 @@ class Elm327:
     def woke(self) -> Turn:
         """Go on with what the chip waited for."""
         step, self._when_woken, self._deaf = self._when_woken, None, False
-        return step() if step else Turn()
+        turn = step() if step else Turn()
+        return replace(turn, out=self._sent(turn.out))
+
+    @property
+    def _settings(self) -> _Settings:
+        """The settings as they work: what was commanded, except where a fault knows better."""
+        forced = [item for fault in self._faults() for item in fault.forced.items()]
+        return replace(self._commanded, **dict(forced)) if forced else self._commanded
+
+    @property
+    def _is_dead(self) -> bool:
+        return any(fault.deaf for fault in self._faults())
+
+    def _sent(self, text: bytes) -> bytes:
+        """What leaves of a piece of text."""
+        for fault in self._faults():
+            text = b"" if fault.deaf else fault.text(text)
+        return text
 
     def _heard(self, byte: int) -> Turn:
         if byte in b"\x00\n" or self._deaf:
             return Turn(keeps_waiting=True)
         if self._when_woken is not None:
             self._when_woken = None
-            return Turn(self._lines("STOPPED") + self._prompt())
+            return Turn(self._sent(self._lines("STOPPED") + self._prompt()))
         echo = bytes([byte]) if self._settings.echo else b""
         if byte != ord("\r"):
             if byte > ord(" "):
@@ -132,8 +165,12 @@ class Elm327:
         # An empty line repeats the one before.
         line, self._line = self._line or self._last_line, ""
         self._last_line = line
+        stall_s = sum(fault.stall_s for fault in self._faults())
+        if stall_s:
+            self._when_woken = lambda: self._obeyed(line)
+            return Turn(echo, stall_s)
         turn = self._obeyed(line)
-        return Turn(echo + turn.out, turn.wake_s)
+        return Turn(echo + self._sent(turn.out), turn.wake_s)
 
     def _obeyed(self, line: str) -> Turn:
         """Do what a line says; spaces are gone and letters are capital."""
@@ -145,7 +182,7 @@ class Elm327:
             answer = self._command(line[2:])
             return Turn(self._lines("?" if answer is None else answer) + self._prompt())
         request = self._request(line)
-        if request is None:
+        if request is None or (request.max_lines and any(fault.count_unknown for fault in self._faults())):
             return Turn(self._lines("?") + self._prompt())
         return self._begun(request)
 
@@ -167,14 +204,17 @@ class Elm327:
     # ---- AT commands
 
     def _reset(self) -> Turn:
-        self._settings = _Settings()
-        self._found = False
-        self._deaf = True
-        self._when_woken = lambda: Turn(self._end_of_line() * 2 + self._lines(self._banner) + self._prompt())
+        self._commanded, self._found, self._deaf = _Settings(), False, True
+        self._when_woken = lambda: Turn(self._greeting() + self._prompt())
         return Turn(wake_s=RESET_S)
+
+    def _greeting(self) -> bytes:
+        return self._end_of_line() * 2 + self._lines(self._banner)
 
     def _command(self, command: str) -> str | None:
         """Obey an AT command; the answer, None: not known."""
+        if any(command.startswith(fault.unknown) for fault in self._faults()):
+            return None
         said = self._told(command)
         if said is not None:
             return said
@@ -201,19 +241,19 @@ class Elm327:
         name, digit = command[:-1], command[-1:]
         if name not in flags or digit not in {"0", "1"}:
             return False
-        setattr(self._settings, flags[name], digit == "1")
+        setattr(self._commanded, flags[name], digit == "1")
         return True
 
     def _set_value(self, command: str) -> bool:
         """The commands that carry a number, and the two that forget."""
         if command == "D":
-            self._settings = _Settings()
+            self._commanded = _Settings()
         elif command == "PC":
             self._found = False
         elif command in {"AT0", "AT1", "AT2"}:
-            self._settings.adaptive = int(command[2])
+            self._commanded.adaptive = int(command[2])
         elif command in {"CRA", "AR"}:
-            self._settings.only_from = None
+            self._commanded.only_from = None
         else:
             return self._set_number(command)
         return True
@@ -233,16 +273,16 @@ class Elm327:
 
     def _set_timeout(self, digits: str) -> bool:
         # 00 stands for the default, by the data sheet.
-        self._settings.st = int(digits, 16) or 0x32
+        self._commanded.st = int(digits, 16) or 0x32
         return True
 
     def _set_header(self, digits: str) -> bool:
         # Longer headers belong to other protocols: taken, and then nobody on this bus hears them.
-        self._settings.header = int(digits, 16)
+        self._commanded.header = int(digits, 16)
         return True
 
     def _set_filter(self, digits: str) -> bool:
-        self._settings.only_from = int(digits, 16)
+        self._commanded.only_from = int(digits, 16)
         return True
 
     def _set_protocol(self, digits: str) -> bool:
@@ -272,50 +312,94 @@ class Elm327:
         if self._automatic and not self._found:
             out = b"SEARCHING..."
             self._protocol = CAN_11_500
+        slow_s = sum(fault.slow_s for fault in self._faults())
+        if slow_s > self._timeout_s():
+            # Nobody has answered in time; what comes later finds nobody listening.
+            self._when_woken = lambda: self._ended(self._nothing(), self._searched())
+            return Turn(out, self._latency_s + self._timeout_s())
         self._when_woken = lambda: self._arrived(request)
-        return Turn(out, self._latency_s)
+        return Turn(out, self._latency_s + slow_s)
 
-    def _unanswered(self, why: str) -> Turn:
-        searched = self._end_of_line() if self._automatic and not self._found else b""
-        return Turn(searched + self._lines(why) + self._prompt())
+    def _searched(self) -> bytes:
+        """What ends the line on which a search is told."""
+        return self._end_of_line() if self._automatic and not self._found else b""
+
+    def _nothing(self) -> list[str]:
+        """What the adapter says when nobody answers."""
+        nothing = "UNABLE TO CONNECT" if self._automatic and not self._found else "NO DATA"
+        return [_WRONG_BUS.get(self._protocol, nothing)]
 
     def _arrived(self, request: _Request) -> Turn:
         """The instant at which the units answer."""
-        settings = self._settings
-        heard = self._ask(settings.header, request.message) if self._protocol == CAN_11_500 else []
-        answers = [(source, message) for source, message in heard if settings.only_from in (None, source)]
-        if not answers:
-            nothing = "UNABLE TO CONNECT" if self._automatic and not self._found else "NO DATA"
-            self._when_woken = lambda: self._unanswered(_WRONG_BUS.get(self._protocol, nothing))
-            return Turn(wake_s=settings.st * _TICK_S)
-        lines = [line for source, message in answers for line in self._shown(source, message)]
-        searched = self._end_of_line() if self._automatic and not self._found else b""
+        lines = [line for source, frame in self._heard_frames(request) for line in self._shown(source, frame)]
+        if not lines:
+            self._when_woken = lambda: self._ended(self._nothing(), self._searched())
+            return Turn(wake_s=self._timeout_s())
+        searched = self._searched()
         self._found = True
-        if request.max_lines is not None and len(lines) >= request.max_lines:
-            return Turn(searched + self._lines(*lines[: request.max_lines]) + self._prompt())
-        self._when_woken = lambda: Turn(self._prompt())
-        return Turn(searched + self._lines(*lines), self._wait_for_more_s())
+        limit = None if any(fault.count_ignored for fault in self._faults()) else request.max_lines
+        if limit is not None and len(lines) >= limit:
+            return self._ended(lines[:limit], searched)
+        said = self._said(lines)
+        self._when_woken = lambda: self._ended([])
+        return Turn(searched + said, self._wait_for_more_s())
+
+    def _heard_frames(self, request: _Request) -> Units:
+        """The frames that reach the adapter."""
+        settings, faults = self._settings, self._faults()
+        ask: Callable[[bytes], Units] = partial(self._ask, settings.header)
+        for fault in faults:
+            ask = partial(fault.units, ask)
+        heard = ask(request.message) if self._protocol == CAN_11_500 else []
+        frames: Units = [
+            (source, frame)
+            for source, message in heard
+            if settings.only_from in (None, source)
+            for frame in isotp.frames(message)
+        ]
+        for fault in faults:
+            frames = fault.frames(frames)
+        return frames
+
+    def _said(self, lines: Sequence[str]) -> bytes:
+        """The lines of a request's answer as the adapter tells them."""
+        before, self._lines_before = self._lines_before, lines
+        for fault in self._faults():
+            lines = fault.lines(lines, before)
+        return self._lines(*lines)
+
+    def _ended(self, lines: Sequence[str], out: bytes = b"") -> Turn:
+        """The end of a request, with its last lines."""
+        out += self._said(lines) if lines else b""
+        faults = self._faults()
+        if any(fault.loses_settings for fault in faults):
+            self._commanded, self._found = _Settings(), False
+        if any(fault.greets for fault in faults):
+            out += self._greeting()
+        return Turn(out + self._prompt())
+
+    def _timeout_s(self) -> float:
+        return self._settings.st * _TICK_S
 
     def _wait_for_more_s(self) -> float:
-        whole = self._settings.st * _TICK_S
+        whole = self._timeout_s()
         adapted = {0: whole, 1: 2 * self._latency_s + 0.020, 2: self._latency_s + 0.010}
         return min(whole, adapted[self._settings.adaptive])
 
-    def _shown(self, source: int, message: bytes) -> list[str]:
-        """The lines that a unit's answer becomes."""
-        frames = isotp.frames(message)
+    def _shown(self, source: int, frame: bytes) -> list[str]:
+        """The lines that a frame becomes."""
         settings = self._settings
-        if settings.headers:
-            gap = " " if settings.spaces else ""
-            whole = not settings.can_formatting
-            # With formatting on the chip hides the padding of a single frame, not that of a last consecutive one.
-            cut = [frame if whole or len(frames) > 1 else frame[: 1 + frame[0]] for frame in frames]
-            return [f"{source:03X}{gap}{self._hex(frame)}" for frame in cut]
-        if not settings.can_formatting:
-            return [self._hex(frame) for frame in frames]
-        if len(frames) == 1:
-            return [self._hex(message)]
         gap = " " if settings.spaces else ""
-        parts = [frames[0][2:], *(frame[1:] for frame in frames[1:])]
-        numbered = [f"{number % 16:X}:{gap}{self._hex(part)}" for number, part in enumerate(parts)]
-        return [f"{len(message):03X}", *numbered]
+        is_single, is_first = frame[0] >> 4 == 0, frame[0] >> 4 == 1
+        if not settings.can_formatting:
+            whole = self._hex(frame)
+            return [f"{source:03X}{gap}{whole}" if settings.headers else whole]
+        # The chip hides the padding of a single frame, not that of a last consecutive one.
+        cut = frame[: 1 + frame[0]] if is_single else frame
+        if settings.headers:
+            return [f"{source:03X}{gap}{self._hex(cut)}"]
+        if is_single:
+            return [self._hex(cut[1:])]
+        if is_first:
+            return [f"{int.from_bytes(frame[:2], 'big') & 0xFFF:03X}", f"0:{gap}{self._hex(frame[2:])}"]
+        return [f"{frame[0] & 0xF:X}:{gap}{self._hex(frame[1:])}"]

@@ -11,7 +11,6 @@ import pytest
 import serial
 
 from components.virtual_car.car import Options, VirtualCar
-from components.virtual_car.chip import Turn
 from components.virtual_car.codes import CodeMemory
 
 RECORDED = {
@@ -137,15 +136,6 @@ def test_what_the_car_has_and_remembers_can_be_chosen() -> None:
         say(line, "ATSH7E0")
         assert say(line, "01001") == "410000100000\r\r>"
         assert say(line, "031") == "43010300\r\r>"
-
-
-def test_a_fault_stands_between_chip_and_line() -> None:
-    def garbled(turn: Turn) -> Turn:
-        return Turn(turn.out.replace(b"41", b"7F"), turn.wake_s, turn.keeps_waiting)
-
-    with VirtualCar(Options(parked=True, fault=garbled)) as car, line_to(car.obd) as line:
-        quiet(line)
-        assert say(line, "010C1") == "7F0C0000\r\r>"
 
 
 def test_a_port_that_is_taken_leaves_nothing_running(car: VirtualCar) -> None:
