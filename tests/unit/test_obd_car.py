@@ -144,6 +144,7 @@ def test_what_only_the_second_ecu_has_is_taken_from_it() -> None:
 def test_the_answer_of_the_last_request_is_never_taken_for_the_next() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     subject.sample()
+    subject.sample()
     subject.elm.answers["010C1"] = b""  # the answer comes too late …
     subject.elm.send_later(2_100, b"7E804410C0004\r\r>")
     assert subject.sample(1_000).why["rpm"] == "timeout"
@@ -155,6 +156,7 @@ def test_the_answer_of_the_last_request_is_never_taken_for_the_next() -> None:
 def test_a_missing_prompt_and_two_prompts_cost_no_value() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     subject.sample()
+    subject.sample()
     subject.elm.answers["010C1"] = b"7E804410C0004\r"
     assert subject.sample(1_000).values["rpm"] == 1.0
     subject.elm.answers["010C1"] = b"7E804410C0008\r\r>\r\r>"
@@ -165,10 +167,10 @@ def test_a_missing_prompt_and_two_prompts_cost_no_value() -> None:
 def test_a_silent_adapter_costs_one_deadline_and_then_climbs_the_ladder() -> None:
     subject = drive()
     subject.sample()
+    subject.sample()
     subject.elm.is_silent = True
     began_ms, said = subject.clock.at_ms, len(subject.elm.said)
-    sample = subject.sample()
-    assert "timeout" in sample.why.values()
+    assert "timeout" in subject.until(lambda sample: bool(sample.why), 2).why.values()
     sample = subject.until(lambda sample: not sample.values)
     assert set(sample.why.values()) <= {"timeout", "adapter_error"}
     subject.until(lambda _: not subject.elm.is_open, 10)
