@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from components import keyfile
 from components.edge import power_command, sqlite_spool
 from components.edge.at_modem import read_sim
+from components.edge.choice import Choice
 from components.edge.compactor import Sealer
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
@@ -174,6 +175,7 @@ class Agent:
         gearbox = None
         if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
             gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
+        choice = Choice(config.signals.wanted, config.signals.rates)
         car = ObdCar(
             config.obd.port,
             config.obd.baud,
@@ -182,6 +184,8 @@ class Agent:
             # With "auto" the modem is looked for, and kept out, afresh at each connection.
             not_ports=[config.modem.port] if config.modem.port not in {"", "auto"} else [],
             period_ms=config.sampling.interval_ms,
+            wanted=choice.asked,
+            rates=choice.car_rates,
         )
         return Recorder(
             reactor=self._reactor,
@@ -194,6 +198,7 @@ class Agent:
                 config.packet.period_s,
                 config.packet.content,
                 config.hash,
+                choice,
             ),
             car_lane=self._car_lane,
             file_lane=self._spool.file_lane,

@@ -1,14 +1,18 @@
 """edge.toml: what one device is and what it is connected to. Reads one file; otherwise pure."""
 
+import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from components import settings
 from components.edge.power import Limits
 from components.settings import checked
+from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
@@ -151,6 +155,38 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Which signals are recorded, `only` these or all but `never` these, and every how many seconds."""
+
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: there is no signal {key}" + (f", did you mean {near[0]}?" if near else "")
+            for name, keys in (("only", self.only), ("never", self.never), ("rates", self.rates))
+            for key in keys
+            if key not in BY_KEY
+            for near in [get_close_matches(key, BY_KEY, 1)]
+        ]
+        faults += [
+            f"rates.{key}: must be 0..3600 (seconds), got {rate}"
+            for key, rate in self.rates.items()
+            if not 0 <= rate <= 3600
+        ]
+        if self.only and self.never:
+            faults.append("never: must be left out where only says it all")
+        if faults:
+            raise ValueError(*faults)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Keys of the signals that are recorded."""
+        return frozenset(self.only) if self.only else frozenset(BY_KEY.keys() - set(self.never))
+
+
+@dataclass(frozen=True)
 class EdgeConfig:
     """edge.toml as a whole."""
 
@@ -166,10 +202,25 @@ class EdgeConfig:
     packet: PacketSettings = field(default_factory=PacketSettings)
     power: Power = field(default_factory=Power)
 
+    signals: Signals = field(default_factory=Signals)
+
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet."""
-        return sha256(repr(self).encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet.
+
+        Of the whole file, defaults filled in, but for the paths of keys, bundle and spool, as JSON with its keys
+        sorted and no spaces: layout, comments, the order of keys and of chosen signals do not count, nor do the machine
+        and its Python.
+        """
+        form = cast("dict[str, dict[str, object]]", asdict(self))
+        form["signals"] |= {
+            name: sorted(set(cast("Iterable[str]", form["signals"][name]))) for name in ("only", "never")
+        }
+        plain = {
+            table: {key: value for key, value in keys.items() if not isinstance(value, Path)}
+            for table, keys in form.items()
+        }
+        return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def load(path: Path) -> EdgeConfig:
