@@ -25,9 +25,9 @@ _BALLAST_BYTES: Final = 2_000_000
 _PACKETS_AT_ONCE: Final = 200
 _MINUTES_AT_ONCE: Final = 20
 _ROWS_AT_ONCE: Final = 2000
-_PAGES_AT_ONCE: Final = 128
-_SPARE_PAGES: Final = 256
-"""Free pages that a file keeps: rows of a quarter of an hour, written without growing it and shrinking it again."""
+_BYTES_AT_ONCE: Final = 1 << 19
+_SPARE_BYTES: Final = 1 << 20
+"""What a file keeps free: room for half an hour of rows, written without growing it and shrinking it again."""
 
 
 class Owner(Protocol):
@@ -106,6 +106,9 @@ class Spool:
 
     async def compact(self, *, closing: bool = False, ended: str = "") -> None:
         """Make packets of all closed periods; `closing`: of the one in hand as well, `ended`: if of that session."""
+        if closing and self._tidying is not None:
+            # The last packet may need the room that is being made.
+            await self._tidying
         before = await self.outbox_lane.run(self.outbox.next_seq)
         epoch = self.outbox.epoch
         try:
@@ -208,7 +211,7 @@ class Spool:
         while step is not None:
             try:
                 count = await self._forget(step, "card_full" if is_full else "bound")
-                await self._give_back(0 if tidying.is_pressed else _SPARE_PAGES)
+                await self._give_back(0 if tidying.is_pressed else _SPARE_BYTES)
             except SpoolFaultError as error:
                 # The next step may find room where this one found none.
                 self._log.warn("{step} cannot be forgotten: {error}", step=step.value, error=error)
@@ -244,7 +247,7 @@ class Spool:
 
     async def _give_back(self, spare: int) -> None:
         for lane, file in ((self.outbox_lane, self.outbox), (self.file_lane, self.writer)):
-            while await lane.run(file.give_back, _PAGES_AT_ONCE, spare):
+            while await lane.run(file.give_back, _BYTES_AT_ONCE, spare):
                 pass
 
     async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:

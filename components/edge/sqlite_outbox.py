@@ -48,6 +48,7 @@ ALTER TABLE cursors ADD COLUMN session TEXT;
 ALTER TABLE cursors ADD COLUMN end_ms INTEGER;
 CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STRICT
 """
+_PAGE_BYTES: Final = 4096
 _PERIOD_MS: Final = 60_000
 """Of packets that version 1 made: it did not say."""
 _DECLARED_AT_ONCE: Final = 100
@@ -80,7 +81,7 @@ class SqliteOutbox(SpoolFile):
     def __init__(self, path: Path) -> None:
         self.epoch = ""
         self.ran_ms = 0
-        super().__init__(path, _SCHEMA, _FROM_VERSION_1)
+        super().__init__(path, _SCHEMA, _FROM_VERSION_1, _PAGE_BYTES)
 
     def _begin(self) -> None:
         self._connection.execute(

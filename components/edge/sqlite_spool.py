@@ -23,9 +23,8 @@ VERSION: Final = 2
 Fault = Literal["corrupt", "full"]
 _MAGIC: Final = b"SQLite format 3\0"
 _PROBE_BYTES: Final = 65536
-_WAL_PAGES: Final = 256
-"""The log is written back after so many pages: 1 MB. Longer ones save nothing, as rows are only ever appended."""
-_WAL_BYTES: Final = 2_000_000
+_WAL_BYTES: Final = 1 << 20
+"""The log is written back at this length. Longer ones save nothing, as rows are only ever appended."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,6 +43,7 @@ class SpoolFile:
         path: The file; its directory exists.
         schema: SQL that makes the tables, statements separated by semicolons.
         upgrade: SQL that makes them of the version before.
+        page_bytes: Of a new file.
 
     Attributes:
         path: As given.
@@ -54,8 +54,8 @@ class SpoolFile:
         OperatorError: The file cannot be opened, or is of another version of odograph.
     """
 
-    def __init__(self, path: Path, schema: str, upgrade: str) -> None:
-        self.path, self._schema, self._upgrade = path, schema, upgrade
+    def __init__(self, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
+        self.path, self._schema, self._upgrade, self._page_bytes = path, schema, upgrade, page_bytes
         self.quarantined: Path | None = None
         self.on_fault: Callable[[Fault], object] = _nobody
         self._connection: sqlite3.Connection
@@ -74,13 +74,15 @@ class SpoolFile:
         self.quarantined = _set_aside(self.path)
         self._open()
 
-    def give_back(self, pages: int, spare: int) -> bool:
-        """Give at most `pages` free pages back to the card; return whether there are more than `spare` free still.
+    def give_back(self, max_bytes: int, spare_bytes: int) -> bool:
+        """Give at most `max_bytes` of free pages back to the card; return whether more than `spare_bytes` are left.
 
         Free pages are used by later rows; to give them back costs writing as much again.
         """
         with self._guarded() as db:
-            free = int(db.execute("PRAGMA freelist_count").fetchone()[0]) - spare
+            page = int(db.execute("PRAGMA page_size").fetchone()[0])
+            pages = max_bytes // page
+            free = int(db.execute("PRAGMA freelist_count").fetchone()[0]) - spare_bytes // page
             if free > 0:
                 # Through execute() it would free one page only.
                 db.executescript(f"PRAGMA incremental_vacuum({min(free, pages)})")
@@ -132,7 +134,7 @@ class SpoolFile:
         # Closed only after the connection: to close any descriptor of a file is to lose SQLite's locks on it.
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _prepare(_tolerant(connection), self.path, self._schema, self._upgrade)
+            _prepare(_tolerant(connection), self.path, self._schema, self._upgrade, self._page_bytes)
             self._connection, self._is_open = connection, True
             self._begin()
         except BaseException:
@@ -245,11 +247,12 @@ def _tolerant(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: str) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found not in {0, VERSION - 1, VERSION}:
         raise OperatorError(f"{path} has version {found}, this odograph writes {VERSION}", "update odograph")
     if found == 0:
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Tells this file from the one that stood here before it, whose row numbers mean something else.
         connection.execute(f"PRAGMA application_id = {int.from_bytes(os.urandom(4), 'big', signed=True)}")
@@ -257,8 +260,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: s
     connection.execute("PRAGMA synchronous = FULL")
     # Debian's SQLite writes zeros over what is deleted; on flash that hides nothing, and wears it twice.
     connection.execute("PRAGMA secure_delete = OFF")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // page_bytes}")
+    connection.execute(f"PRAGMA journal_size_limit = {2 * _WAL_BYTES}")
     if found != VERSION:
         with transaction(connection):
             for statement in (upgrade if found else schema).split(";"):

@@ -44,7 +44,7 @@ def recorded(config: EdgeConfig, harm: Callable[[Path], object]) -> tuple[Told, 
         agent.tell = lambda name, what: told.append({"event": name, **what})  # type: ignore[method-assign]
         agent.start()
         recorder = agent.device.recorder
-        await until(lambda: recorder.recorded >= 5)
+        await until(lambda: recorder.recorded >= 5 and (config.spool.dir / "ballast").exists())
         harm(config.spool.dir)
         await until(lambda: told)
         goal = recorder.recorded + 5

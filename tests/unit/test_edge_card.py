@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -293,7 +294,7 @@ def test_rows_can_be_deleted_on_a_full_card_and_the_next_are_written_in_their_pl
     full_ms = fill(writer, T0)
     ballast.drop()
     assert writer.forget((full_ms - T0) // 2000, 200) == 200
-    writer.give_back(64, 0)
+    writer.give_back(1 << 18, 0)
     for n in range(100):
         writer.append(ONE, [reading_row(full_ms + 1000 * n)])
 
@@ -305,9 +306,9 @@ def test_what_is_forgotten_is_given_back_to_the_card_in_steps(tmp_path: Path) ->
     assert sqlite_spool.used_bytes(tmp_path) > 1_200_000
     outbox.forget_unsent(300, "bound")
     steps = 1
-    while outbox.give_back(64, 0):
+    while outbox.give_back(1 << 18, 0):
         steps += 1
-    outbox.give_back(64, 0)
+    outbox.give_back(1 << 18, 0)
     assert steps > 3
     assert (tmp_path / "o.db").stat().st_size < 100_000
 
@@ -406,13 +407,13 @@ PRAGMA user_version = 1
 
 
 def test_files_of_version_1_go_on_where_they_were(tmp_path: Path) -> None:
-    model = ReadingsWriter(tmp_path / "model.db")
-    drive(model, ONE, T0, 130)
-    model.close()
     db = sqlite3.connect(tmp_path / "readings.db")
     db.executescript(f"PRAGMA application_id = 7; {_READINGS_1}")
-    db.execute("ATTACH ? AS model", (str(tmp_path / "model.db"),))
-    db.execute("INSERT INTO rows SELECT * FROM model.rows")
+    for kind, at_ms, body in [session_row(T0), *(reading_row(T0 + 1000 * n) for n in range(130))]:
+        text = json.dumps(body, separators=(",", ":"))
+        crc = zlib.crc32(f"{ONE}/{kind}/{at_ms}/{text}".encode())
+        row = (ONE, kind, at_ms, text, crc)
+        db.execute("INSERT INTO rows (session, kind, at_ms, body, crc) VALUES (?, ?, ?, ?, ?)", row)
     db.commit()
     db.close()
     db = sqlite3.connect(tmp_path / "outbox.db")
