@@ -136,6 +136,8 @@ class Spool:
 
     async def close(self) -> None:
         """Let go of the files when all that was begun has ended."""
+        if self._tidying is not None:
+            await self._tidying
         for lane in (self._check_lane, self.outbox_lane, self.file_lane):
             await lane.close()
         self.close_files()

@@ -12,6 +12,7 @@ from components.edge import agent as agent_module
 from components.edge.agent import Agent
 from components.edge.config import EdgeConfig
 from components.edge.sqlite_outbox import SqliteOutbox
+from components.edge.sqlite_readings import ReadingsWriter
 from components.wire import bundle, envelope
 from components.wire.packet import Packet, parse, read
 from components.wire.times import minute_id
@@ -33,7 +34,7 @@ def not_long_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "_AWAY_S", 0.05)
 
 
-def recorded(config: EdgeConfig, harm: Callable[[Path], object]) -> tuple[Told, list[Packet], int]:
+def recorded(config: EdgeConfig, harm: Callable[[Path], object], reason: str) -> tuple[Told, list[Packet], int]:
     """Let an agent record, do harm to its spool, let it record again; return what it told, its packets, and `lost`."""
     told: Told = []
     lost = 0
@@ -46,7 +47,7 @@ def recorded(config: EdgeConfig, harm: Callable[[Path], object]) -> tuple[Told, 
         recorder = agent.device.recorder
         await until(lambda: recorder.recorded >= 5 and (config.spool.dir / "ballast").exists())
         harm(config.spool.dir)
-        await until(lambda: told)
+        await until(lambda: any(one["reason"] == reason for one in told))
         goal = recorder.recorded + 5
         await until(lambda: recorder.recorded >= goal)
         lost = recorder.lost
@@ -75,7 +76,7 @@ def overwrite(name: str) -> Callable[[Path], None]:
 
 
 def test_a_readings_file_that_breaks_costs_seconds_and_they_are_declared(config: EdgeConfig) -> None:
-    told, packets, lost = recorded(config, overwrite("readings.db"))
+    told, packets, lost = recorded(config, overwrite("readings.db"), "corrupt")
     assert (config.spool.dir / "readings.db.corrupt-1").exists()
     assert lost <= 1
     (loss,) = packets[0].lost
@@ -130,12 +131,20 @@ def fill(spool: Path) -> None:
 def test_on_a_full_card_recording_goes_on_and_the_oldest_unsent_packets_go_and_are_declared(
     config: EdgeConfig, small_card: Path
 ) -> None:
-    before = SqliteOutbox(small_card / "outbox.db")
+    readings, before = ReadingsWriter(small_card / "readings.db"), SqliteOutbox(small_card / "outbox.db")
+    readings.close()
     for n in range(5000):
         start_ms = T0 + MINUTE * n
-        before.add(f"car_one/{ONE}/{minute_id(start_ms)}", bytes(500), f"{n:064x}", 7, (n, n), end_ms=start_ms + MINUTE)
+        before.add(
+            f"car_one/{ONE}/{minute_id(start_ms)}",
+            bytes(500),
+            f"{n:064x}",
+            readings.file_id,
+            (0, 0),
+            end_ms=start_ms + MINUTE,
+        )
     before.close()
-    told, packets, lost = recorded(config, fill)
+    told, packets, lost = recorded(config, fill, "card_full")
     losses = [one for each in packets for one in each.lost if one.what == "packets"]
     assert losses[0].from_ms == T0
     assert {one.reason for one in losses} == {"card_full"}
