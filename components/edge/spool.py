@@ -101,7 +101,7 @@ class Spool:
                     "{path} was corrupt and is set aside as {aside}", path=file.path, aside=file.quarantined
                 )
             file.on_fault = partial(self._reactor.callFromThread, self._met, file)
-        self._detach(self._take_up, "outbox not taken up")
+        self._detach(self._take_up_the_last_run, "outbox not taken up")
         self._detach(self._check, "the files were not checked")
 
     async def compact(self, *, closing: bool = False, ended: str = "") -> None:
@@ -147,19 +147,28 @@ class Spool:
         for file in (self._reader, self.writer, self.outbox):
             file.close()
 
-    async def _take_up(self) -> None:
+    async def _take_up_the_last_run(self) -> None:
+        session, last_ms = self._owner.moment()
+        aside = self.writer.quarantined
+        if aside is not None:
+            last_ms = sqlite_spool.written_ms(aside)
+        # Where both files are gone, no cursor tells from when on rows are lost.
+        both = (last_ms, last_ms) if aside is not None and self.outbox.quarantined is not None else None
+        await self._take_up(session, last_ms, both)
+
+    async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
         try:
-            await self._follow(*self._owner.moment())
+            await self._follow(session, last_ms, gone)
             self._owner.kept(await self.outbox_lane.run(self.outbox.waiting), fresh=False)
             await self.compact()
         finally:
             self._is_settled = True
         await self.tidy()
 
-    async def _follow(self, session: str, now_ms: int) -> None:
+    async def _follow(self, session: str, last_ms: int, gone: tuple[int, int] | None = None) -> None:
         """Make packets of the readings file that is there now, and declare what is lost with another."""
-        bare = await self.file_lane.run(self.writer.bare)
-        await self.outbox_lane.run(self.outbox.follow, self._reader.file_id, session, now_ms, bare)
+        gone = gone or await self.file_lane.run(self.writer.bare)
+        await self.outbox_lane.run(self.outbox.follow, self._reader.file_id, session, last_ms, gone)
         await self._declare()
 
     async def _declare(self) -> None:
@@ -195,7 +204,7 @@ class Spool:
             self._detach(partial(self._leave_readings, before, now_ms), "what is lost is declared by the next run")
         else:
             self._owner.begin_outbox()
-            self._detach(self._take_up, "outbox not taken up")
+            self._detach(partial(self._take_up, *self._owner.moment(), None), "outbox not taken up")
 
     async def _leave_readings(self, session: str, now_ms: int) -> None:
         # Most of its rows can be read still, and each has its checksum.
@@ -210,7 +219,7 @@ class Spool:
         used = sqlite_spool.used_bytes(self._directory)
         tidying = Tidying(used, self._max_bytes, is_full=is_full)
         step: Step | None = tidying.begun()
-        while step is not None:
+        while step is not None and self._is_settled:
             try:
                 count = await self._forget(step, "card_full" if is_full else "bound")
                 await self._give_back(0 if tidying.is_pressed else _SPARE_BYTES)

@@ -51,6 +51,7 @@ CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STR
 _PAGE_BYTES: Final = 4096
 _PERIOD_MS: Final = 60_000
 """Of packets that version 1 made: it did not say."""
+_DAY_MS: Final = 86_400_000
 _DECLARED_AT_ONCE: Final = 100
 
 
@@ -98,12 +99,16 @@ class SqliteOutbox(SpoolFile):
             file_id: The file that is there now.
             session: The session that is being recorded.
             last_ms: Until when (ms UTC) rows may have been written to another file.
-            bare: The time (ms UTC) of packets that waited in the outbox before this one, and cannot be made again.
+            bare: The time (ms UTC) of packets that waited in an outbox before this one, and cannot be made again.
         """
         with self._guarded() as db, transaction(db):
             for of, end_ms in db.execute("SELECT session, end_ms FROM cursors WHERE file_id <> ?", (file_id,)):
-                if end_ms is not None and end_ms < last_ms:
-                    self._declare([Lost(of if of == session else None, end_ms, last_ms, "readings", None, "corrupt")])
+                if end_ms is None or end_ms - _DAY_MS < last_ms <= end_ms:
+                    # Its last rows are in a packet, whose period ends after them.
+                    continue
+                # A clock that was never set tells nothing of when that was.
+                to_ms = max(end_ms, last_ms)
+                self._declare([Lost(of if of == session else None, end_ms, to_ms, "readings", None, "corrupt")])
             db.execute("DELETE FROM cursors WHERE file_id <> ?", (file_id,))
             is_new = db.execute(
                 "INSERT INTO cursors VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING", (file_id, session, last_ms)

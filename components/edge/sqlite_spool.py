@@ -177,6 +177,15 @@ def set_aside_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.corrupt-*"), key=lambda path: path.stat().st_mtime)
 
 
+def written_ms(path: Path) -> int:
+    """Return when a file or its log was last written, ms UTC by the machine's clock of then; 0 when it is gone."""
+    times = [0]
+    for file in (path, path.with_name(path.name + "-wal")):
+        with suppress(OSError):
+            times.append(file.stat().st_mtime_ns // 1_000_000)
+    return max(times)
+
+
 def used_bytes(directory: Path) -> int:
     """Return how much of the card the spool takes, logs and files set aside included."""
     sizes = []

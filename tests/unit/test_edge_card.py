@@ -369,6 +369,24 @@ def test_what_a_broken_readings_file_still_held_is_declared_from_its_last_packet
     assert [len(one.lost) for one in made(road.outbox)] == [0, 1]
 
 
+def test_a_broken_file_whose_last_row_is_in_a_packet_has_lost_nothing(road: Road) -> None:
+    drive(road.writer, ONE, T0, 70)
+    road.compact()
+    road.writer.renew()
+    road.reader.reopen()
+    road.follow(T0 + 69_000)
+    assert lost(road.outbox) == []
+
+
+def test_what_was_written_by_a_clock_that_was_never_set_is_lost_from_its_last_packet_on(road: Road) -> None:
+    drive(road.writer, ONE, T0, 100)
+    road.compact(closing=False)
+    road.writer.renew()
+    road.reader.reopen()
+    road.follow(5_000)
+    assert lost(road.outbox) == [Lost(ONE, T0 + MINUTE, T0 + MINUTE, "readings", None, "corrupt")]
+
+
 def test_an_outbox_that_breaks_after_rows_of_its_packets_went_is_declared_as_far_as_they_are_gone(road: Road) -> None:
     drive(road.writer, ONE, T0, 180)
     road.compact()
