@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from components.sqlite_file import WriterLock, connect_reader, open_private, transaction
+from components.sqlite_file import BUSY_S, WriterLock, connect_reader, open_private, transaction
 from components.wire.errors import OperatorError, UnavailableError
 
 VERSION: Final = 2
@@ -25,6 +25,7 @@ _MAGIC: Final = b"SQLite format 3\0"
 _PROBE_BYTES: Final = 65536
 _WAL_BYTES: Final = 1 << 20
 """The log is written back at this length. Longer ones save nothing, as rows are only ever appended."""
+_READER_MS: Final = 100
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -86,8 +87,12 @@ class SpoolFile:
             if free > 0:
                 # Through execute() it would free one page only.
                 db.executescript(f"PRAGMA incremental_vacuum({min(free, pages)})")
-            # The file shrinks when the log is written back. Not for a reader's sake would this wait.
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # Files shrink when the log is written back. Not for long would this wait for a reader's sake.
+            db.execute(f"PRAGMA busy_timeout = {_READER_MS}")
+            try:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
         return free > pages
 
     def close(self) -> None:
