@@ -19,8 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import power_command, sqlite_spool
-from components.edge.at_modem import read_sim
+from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.choice import Choice
 from components.edge.compactor import Sealer
 from components.edge.config import EdgeConfig
@@ -31,6 +30,7 @@ from components.edge.obd_car import ObdCar
 from components.edge.ports import Sim
 from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
+from components.edge.sim_identity import KnownSim
 from components.edge.spool import Spool
 from components.edge.sqlite_outbox import Waiting
 from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
@@ -96,6 +96,7 @@ class Agent:
             elapsed_ms,
             self._started_ms,
         )
+        self._known_sim = KnownSim()
         self._recording: Deferred[None] | None = None
         self._packed = False
         self._loops = [
@@ -138,7 +139,12 @@ class Agent:
         await self._car_lane.run(self._recorder.sources.car.close)
         for lane in (self._car_lane, self._modem_lane):
             await lane.close()
-        await self._spool.close()
+        await self._spool.end()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files and the spool."""
+        self._spool.close()
         self._lock.release()
 
     def moment(self) -> tuple[str, int]:
@@ -222,14 +228,19 @@ class Agent:
         self._packed = True
 
     async def _ask_sim(self) -> None:
-        sim = self._recorder.sim
-        if sim.iccid is None or sim.imei is None:
-            self._recorder.sim = sim.completed(await self._modem_lane.run(self._read_sim))
+        answer = await self._modem_lane.run(self._read_sim)
+        self._recorder.sim = self._known_sim.heard(answer, elapsed_ms())
 
     def _read_sim(self) -> Sim:
-        """Ask the modem, wherever it is now: some appear long after the agent's start."""
-        port = find_modem_port() if self._config.modem.port == "auto" else self._config.modem.port
-        return read_sim(port, elapsed_ms() + _SIM_MS, clock=elapsed_ms) if port else Sim()
+        """Ask who owns the modem, wherever it is now: some appear long after the agent's start."""
+        configured = self._config.modem.port
+        if not configured:
+            return Sim()
+        port, deadline_ms = find_modem_port() if configured == "auto" else configured, elapsed_ms() + _SIM_MS
+        sim = dbus_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        if sim is None and port is not None:
+            sim = at_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        return sim or Sim()
 
     def _codes_changed(self, appeared: tuple[Any, ...], cleared: tuple[Any, ...]) -> None:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from components import settings
 from components.edge.power import Limits
+from components.edge.serial_line import is_bluetooth
 from components.settings import checked
 from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
@@ -29,7 +30,7 @@ def _is_command(words: tuple[str, ...]) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return "://" not in text or text.startswith("socket://")
+    return "://" not in text or text.startswith("socket://") or is_bluetooth(text)
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Obd:
-    """The adapter: a device, `socket://HOST:PORT`, or `auto`. `protocol` is ELM327's digit, or `auto`."""
+    """The adapter: a device, a socket, a Bluetooth address, or `auto`. `protocol` is ELM327's digit, or `auto`."""
 
-    port: str = checked("be auto, a device, or socket://HOST:PORT", _is_port, "auto")
+    port: str = checked("be auto, a device, socket://HOST:PORT or bluetooth://ADDRESS[/CHANNEL]", _is_port, "auto")
     baud: int = checked("be 9600..2000000", lambda baud: 9600 <= baud <= 2_000_000, 38400)
     protocol: str = checked("be auto or one of 1..9, A", lambda p: p == "auto" or p in set("123456789A"), "auto")
 

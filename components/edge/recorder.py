@@ -10,7 +10,7 @@ period is packed early, and a row that came later would be lost as part of a pac
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -120,12 +120,12 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - a car without a recorder is worse than any error here
                 self._not_kept(error)
             self._ask_codes_if_due()
-            interval_ms = LOOK_EVERY_MS if self._at_rest else self.sources.interval_ms
+            interval_ms = self._interval_ms
             due_ms += interval_ms
             late_ms = self.elapsed_ms() - due_ms
-            if late_ms > 0:
-                # Missed ticks are gone; the next one keeps the rhythm.
-                due_ms += -(-late_ms // interval_ms) * interval_ms
+            if late_ms >= 0:
+                # Missed ticks are gone; the next one keeps the rhythm, and is not now: no two readings are of one time.
+                due_ms += (late_ms // interval_ms + 1) * interval_ms
             if not self._stopping:
                 pause_s = max(0.0, (due_ms - self.elapsed_ms()) / 1000)
                 self._resting = deferLater(self.reactor, pause_s)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ class Recorder:
 
     def begin_session(self) -> None:
         """Begin a session on the same clock, as the file that has the rows of this one is no more."""
-        self.timeline, self._identity = replace(self.timeline, session=self.new_session()), None
+        self.timeline, self._identity = self.timeline.renewed(self.new_session()), None
         self._dtcs_due_ms = self.elapsed_ms()
 
     async def read_codes(self) -> DtcReport:
@@ -167,12 +167,18 @@ class Recorder:
         """Add a row to the audit trail; UnavailableError when it could not be written."""
         await self._write([("audit", self.timeline.at(self.elapsed_ms()), body)])
 
+    @property
+    def _interval_ms(self) -> int:
+        """From one turn to the next; most of it may be taken by the car."""
+        return LOOK_EVERY_MS if self._at_rest else self.sources.interval_ms
+
     async def _take_turn(self, due_ms: int) -> None:
         """Make a reading: of a car that is awake, or the last one before it sleeps; or look whether it still sleeps."""
         car = self.sources.car
         if self._at_rest:
             if self.power.state == "asleep":
-                self._look(await self._sample_car(car.rest, due_ms))
+                ask = car.sample if self.power.tries_bus(self.elapsed_ms()) else car.rest
+                self._look(await self._sample_car(ask, due_ms))
                 self._correct_clock(self.elapsed_ms())
             if self.power.state == "awake":
                 self._wake()
@@ -198,7 +204,7 @@ class Recorder:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
         self._at_rest = False
         if self._opened == self.timeline.session:
-            self.timeline = replace(self.timeline, session=self.new_session(), fix=None)
+            self.timeline = self.timeline.renewed(self.new_session())
             self.book = self.book.shifted(0)
         self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
         self.power_changed("wake")
@@ -206,7 +212,7 @@ class Recorder:
     async def _record(self, ask: Callable[[int], Sample], due_ms: int) -> None:
         sources = self.sources
         sample = await self._sample_car(ask, due_ms)
-        if self.elapsed_ms() > due_ms + 2 * sources.interval_ms:
+        if self.elapsed_ms() > due_ms + 2 * self._interval_ms:
             # The machine was suspended meanwhile: what was measured before is asked again.
             sample = await self._sample_car(ask, self.elapsed_ms())
         self._look(sample)
@@ -242,13 +248,13 @@ class Recorder:
 
     async def _sample_car(self, ask: Callable[[int], Sample], due_ms: int) -> Sample:
         """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
-        deadline_ms = due_ms + self.sources.interval_ms * 8 // 10
+        deadline_ms = due_ms + self._interval_ms * 8 // 10
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(ask, deadline_ms))
             self._pending.addErrback(self._car_broke)
         pending, waiting = self._pending, Deferred[Sample | None]()
         # A tenth of the interval after the deadline: another tenth is left to write the reading in.
-        grace_ms = self.sources.interval_ms // 10
+        grace_ms = self._interval_ms // 10
         alarm_ms = max(grace_ms, deadline_ms + grace_ms - self.elapsed_ms())
         alarm = self.reactor.callLater(alarm_ms / 1000, waiting.callback, None)
 

@@ -134,15 +134,14 @@ class Spool:
         """Whether the spool is over its bound."""
         return sqlite_spool.used_bytes(self._directory) > self._max_bytes
 
-    async def close(self) -> None:
-        """Let go of the files when all that was begun has ended."""
+    async def end(self) -> None:
+        """Return when all that was begun has ended; `close` comes next."""
         if self._tidying is not None:
             await self._tidying
         for lane in (self._check_lane, self.outbox_lane, self.file_lane):
             await lane.close()
-        self.close_files()
 
-    def close_files(self) -> None:
+    def close(self) -> None:
         """Let go of the files; nothing may run."""
         for file in (self._reader, self.writer, self.outbox):
             file.close()

@@ -23,7 +23,7 @@ No source is believed outside of [BUILT_MS, BUILT_MS + 1024 weeks): a clock that
 a GPS receiver whose week number of ten bits has rolled over, as the true time is after this was written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from components.wire.packet import CLOCKS, ClockFix
@@ -126,6 +126,13 @@ class Timeline:
         else:
             fix = None
         return Timeline(new_session, told.source, self.base_ms + offset_ms, fix)
+
+    def renewed(self, new_session: str) -> "Timeline":
+        """Return a new session on the same base, where one ends for another reason than its clock.
+
+        It follows this one by 0 ms, so that what corrects it dates this one too.
+        """
+        return replace(self, session=new_session, fix=ClockFix(self.session, 0))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ beside it was seen on captures.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
 Units: TypeAlias = Sequence[tuple[int, bytes]]
 """(address, message or frame) of each unit, in the order of arrival."""
@@ -38,6 +38,14 @@ def _as_written(text: bytes) -> bytes:
     return text
 
 
+class Forced(TypedDict, total=False):
+    """Settings of the chip that are so, whatever was commanded."""
+
+    echo: bool
+    linefeeds: bool
+    spaces: bool
+
+
 @dataclass(frozen=True)
 class Fault:
     """One way to go wrong; what is not given goes well.
@@ -48,7 +56,7 @@ class Fault:
         frames: What reaches the adapter of the frames.
         lines: What the adapter makes of a request's lines; it is told the lines of the request before, too.
         text: What leaves of each piece of text that the chip sends; an echo is no such piece.
-        forced: Settings that are so, whatever was commanded: `echo`, `linefeeds`, `spaces`, `headers`.
+        forced: Settings that commands do not change.
         unknown: Commands, without AT, that are answered by `?`; the beginning is enough.
         count_unknown: A request with a response count is answered by `?`.
         count_ignored: The response count is read and has no effect.
@@ -64,7 +72,7 @@ class Fault:
     frames: Callable[[Units], Units] = _all
     lines: Callable[[Lines, Lines], Lines] = _as_heard
     text: Callable[[bytes], bytes] = _as_written
-    forced: Mapping[str, bool] = field(default_factory=dict)
+    forced: Forced = field(default_factory=Forced)
     unknown: tuple[str, ...] = ()
     count_unknown: bool = False
     count_ignored: bool = False
@@ -117,22 +125,25 @@ def _is_first(frame: bytes) -> bool:
     return frame[0] >> 4 == 1
 
 
-def _is_consecutive(frame: bytes, number: int) -> bool:
-    return frame[0] == 0x20 | number
+def _is_second(frame: bytes) -> bool:
+    """ISO-TP's first consecutive frame; before CAN, where mode 09 numbers its lines, number 2."""
+    return frame[0] == 0x21 or (frame[0] == 0x49 and frame[2:3] == b"\x02")
 
 
 def _hole(frames: Units) -> Units:
-    return [(source, frame) for source, frame in frames if not _is_consecutive(frame, 1)]
+    return [(source, frame) for source, frame in frames if not _is_second(frame)]
 
 
 def _repeat(frames: Units) -> Units:
-    return [one for one in frames for _ in range(2 if _is_consecutive(one[1], 1) else 1)]
+    return [one for one in frames for _ in range(2 if _is_second(one[1]) else 1)]
 
 
 def _lying_length(frames: Units) -> Units:
     """Single frames and first frames promise one byte more than there is, full single frames one less."""
 
     def lie(frame: bytes) -> bytes:
+        if frame[0] >> 4 > 3:  # before CAN no frame tells its length
+            return frame
         if frame[0] >> 4 == 0:
             return bytes([frame[0] + 1 if frame[0] < 7 else 6]) + frame[1:]
         return bytes([frame[0], (frame[1] + 1) % 256]) + frame[2:] if _is_first(frame) else frame

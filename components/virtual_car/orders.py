@@ -173,6 +173,8 @@ class Orders:
         self._lines: dict[str, list[tuple[float, object]]] = {
             each.name: [(-math.inf, getattr(first, each.name))] for each in fields(first)
         }
+        # What holds for good, and from when on: mostly the answer, and a chip asks at every byte.
+        self._settled = (-math.inf, first)
 
     def give(self, order: Order, now_s: float) -> None:
         """Obey an order from now on; it ends what was ordered of the same fields before.
@@ -187,9 +189,15 @@ class Orders:
             kept = [*(one for one in line if one[0] <= now_s), (now_s, value)]
             # Assigned whole: a thread that looks at the condition meanwhile sees the line before or the one after.
             self._lines[name] = kept if order.for_s is None else [*kept, (now_s + order.for_s, after)]
+        settled_s = max(line[-1][0] for line in self._lines.values())
+        self._settled = (settled_s, self._looked_up(settled_s))
 
     def at(self, now_s: float) -> Condition:
         """The condition at a time."""
+        settled_s, condition = self._settled
+        return condition if now_s >= settled_s else self._looked_up(now_s)
+
+    def _looked_up(self, now_s: float) -> Condition:
         held = {
             name: next(value for since_s, value in reversed(line) if since_s <= now_s)
             for name, line in self._lines.items()

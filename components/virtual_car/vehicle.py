@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.virtual_car.codes import CodeMemory, FreezeFrame
 from components.virtual_car.drive import DriveModel
-from components.virtual_car.elm327 import Elm327
+from components.virtual_car.elm327 import CAN_11_500, Elm327
 from components.virtual_car.faults import FAULTS, Fault, Units
 from components.virtual_car.identity import identity_of
 from components.virtual_car.marked import MarkedDrive
@@ -43,6 +43,7 @@ class Options:
         latency_s: From a request to its answer, bus and adapter together.
         baud: Of the adapter's serial line; 0: no line time.
         model: `v1.5` or `v2.1`.
+        bus: The digit of the car's bus as ATSP has it, 1 to 9.
         supported: Signal keys that the car has; None: all that the drive has.
         codes: The engine's code memory; None: what belongs to the kind of car.
     """
@@ -58,6 +59,7 @@ class Options:
     latency_s: float = 0.010
     baud: int = 115_200
     model: str = "v2.1"
+    bus: int = CAN_11_500
     supported: frozenset[str] | None = None
     codes: CodeMemory | None = None
 
@@ -127,7 +129,14 @@ class Vehicle:
     def adapter(self) -> Elm327:
         """A chip at the car's bus; each has settings of its own."""
         options = self._options
-        return Elm327(self._ask, self.voltage, latency_s=options.latency_s, model=options.model, faults=self.faults)
+        return Elm327(
+            self._ask,
+            self.voltage,
+            latency_s=options.latency_s,
+            model=options.model,
+            bus=options.bus,
+            faults=self.faults,
+        )
 
     def at(self, elapsed_s: float) -> Moment:
         """What the car says at this time. It drives on only while its engine runs."""
@@ -143,7 +152,7 @@ class Vehicle:
         """When the receiver has news: by the drive, and at rest every second."""
         ran_s = self._orders.ran_s(elapsed_s)
         if self._orders.at(elapsed_s).ignition == "run":
-            return elapsed_s + self._drive.next_fix_s(ran_s) - ran_s
+            return self._drive.next_fix_s(ran_s) + (elapsed_s - ran_s)
         return float(int(elapsed_s + 1e-6) + 1)
 
     def voltage(self) -> float:

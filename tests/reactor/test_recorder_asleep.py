@@ -90,7 +90,7 @@ def test_a_car_that_wakes_is_recorded_in_a_new_session_of_the_same_clock_at_the_
     assert (night.recorder.timeline.source, night.recorder.timeline.base_ms) == ("ntp", T0 - 1_000_000)
     rows = [row for row in night.journal.rows if row[0] == session]
     assert [kind for _, kind, _, _ in rows][:4] == ["session", "identity", "reading", "dtcs"]
-    assert (rows[0][3]["clock"], rows[0][3]["clock_fix"]) == ("ntp", None)
+    assert (rows[0][3]["clock"], rows[0][3]["clock_fix"]) == ("ntp", [ONE, 0])
 
 
 @pytest.mark.parametrize("slept_s", [6, 3600])
@@ -124,11 +124,13 @@ def test_better_clocks_heard_in_the_night_date_the_session_before_it_and_nothing
     assert night.sessions_of_readings[-1] == sessions[-1][0]
 
 
-def test_a_correction_is_told_by_the_session_that_it_began_and_by_no_later_one() -> None:
-    night = Night(source="rtc")
+def test_a_correction_after_the_night_dates_the_sessions_before_it_too() -> None:
+    night = Night(source="rtc").night().run(60)
+    night.engine(on=True).run(15)
     night.fixes(86_400_000)
-    night.night().run(60).engine(on=True).run(10)
-    assert [row[3]["clock_fix"] for row in night.journal.of("session")] == [None, [ONE, 86_400_000], None]
+    night.run(5)
+    (first, _, _, _), (second, _, _, opening), (_, _, _, last) = night.journal.of("session")
+    assert (opening["clock_fix"], last["clock_fix"]) == ([first, 0], [second, 86_400_000])
 
 
 def test_a_session_of_which_no_reading_was_kept_goes_on_after_the_night_with_what_it_has_to_tell() -> None:
@@ -178,6 +180,20 @@ def test_a_car_that_wakes_while_its_last_reading_is_made_is_closed_and_begun_ane
     assert [order for _, order in night.orders] == ["sleep", "wake"]
     assert len(set(night.sessions_of_readings)) == 2
     assert night.journal.of("reading")[-1][3]["values"]["rpm"] == 800.0
+
+
+def test_a_look_may_take_longer_than_a_reading() -> None:
+    night = Night().night().run(60)
+    deadlines: list[int] = []
+    rest = night.car.rest
+
+    def noted(deadline_ms: int) -> Sample:
+        deadlines.append(deadline_ms - night.elapsed_ms())
+        return rest(deadline_ms)
+
+    night.car.rest = noted  # type: ignore[method-assign]
+    night.run(10)
+    assert deadlines == [4_000, 4_000]
 
 
 def test_a_driver_that_hangs_or_raises_in_the_night_ends_nothing() -> None:

@@ -74,7 +74,8 @@ def tidied(directory: Path, max_bytes: int) -> Owner:
         # The first tidying takes the ballast when it is done.
         while not (directory / "ballast").exists():
             await deferLater(reactor, 0.02)
-        await spool.close()
+        await spool.end()
+        spool.close()
 
     run(live)
     return owner

@@ -1,5 +1,5 @@
 #!/bin/sh
-# libfaketime, which gives one process another wall clock: from Debian, where this runs as root; else it says what to install.
+# libfaketime, for a process with another wall clock: from Debian, where this runs as root; else it says what to install.
 set -eu
 if ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1; then
     exit 0

@@ -101,6 +101,12 @@ def test_the_low_voltage_is_below_the_charging_one_and_a_command_begins_with_a_p
     assert truck.command == ("a", "b c")
 
 
+def test_the_example_of_the_documentation_says_the_defaults(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "power.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+    assert load(tmp_path, _LEAST + example).power == config.Power()
+
+
 def test_another_configuration_has_another_hash_and_the_same_one_the_same(tmp_path: Path) -> None:
     first, again = load(tmp_path, _LEAST), load(tmp_path, _LEAST)
     other = load(tmp_path, f"{_LEAST}[sampling]\nrate_hz = 2\n")
@@ -110,3 +116,23 @@ def test_another_configuration_has_another_hash_and_the_same_one_the_same(tmp_pa
 def test_the_tyre_gives_the_way_of_one_turn(tmp_path: Path) -> None:
     loaded = load(tmp_path, f'{_LEAST}[vehicle]\ntyre = "205/55 R16"\n')
     assert loaded.vehicle.circumference_m == pytest.approx(1.985, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        "/dev/rfcomm0",
+        "socket://[::1]:35000",
+        "bluetooth://AA:BB:CC:DD:EE:FF",
+        "bluetooth://aa:bb:cc:dd:ee:ff/2",
+    ],
+)
+def test_a_port_is_a_device_a_socket_or_a_bluetooth_address(tmp_path: Path, port: str) -> None:
+    assert load(tmp_path, f'{_LEAST}[obd]\nport = "{port}"\n').obd.port == port
+
+
+@pytest.mark.parametrize("port", ["bluetooth://OBDII", "bluetooth://AA:BB:CC:DD:EE:FF/0", "rfc2217://x:1"])
+def test_a_port_of_another_kind_is_a_fault(tmp_path: Path, port: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, f'{_LEAST}[obd]\nport = "{port}"\n')
+    assert [fault.split(":")[0] for fault in raised.value.faults] == ["obd.port"]

@@ -98,6 +98,14 @@ def test_a_session_of_which_nothing_was_kept_is_passed_over_by_the_chain() -> No
     assert first_of_all == Timeline(NEXT, "gps", NOW - HEARD + 60_123, None)
 
 
+def test_a_session_that_ends_for_another_reason_than_its_clock_is_a_link_of_the_chain() -> None:
+    second = line("none").renewed(NEXT)
+    assert second == Timeline(NEXT, "none", NOW - HEARD, ClockFix(SESSION, 0))
+    third = second.corrected(told("gps", NOW + 90_000), THIRD, kept=True)
+    assert third is not None
+    assert third.fix == ClockFix(NEXT, 90_000)
+
+
 FUTURE = NOW + 80 * YEAR
 
 
@@ -180,7 +188,9 @@ def test_a_fix_counts_when_the_one_before_agrees_with_it(
 
 OFFSETS = st.one_of(st.integers(-3000, 3000), st.integers(-20 * YEAR, 20 * YEAR))
 EVENTS = st.lists(
-    st.tuples(st.integers(0, 700_000), st.sampled_from(["row", *WORST_FIRST]), OFFSETS), min_size=1, max_size=30
+    st.tuples(st.integers(0, 700_000), st.sampled_from(["row", "row", "renew", *WORST_FIRST]), OFFSETS),
+    min_size=1,
+    max_size=30,
 )
 
 
@@ -199,6 +209,9 @@ def test_whatever_clocks_say_each_row_is_dated_by_the_chain_exactly_as_the_last_
                 fixes[timeline.fix.previous_session] = (timeline.session, timeline.fix.offset_ms)
             continue
         kept = bool(rows) and rows[-1][0] == timeline.session
+        if source == "renew":
+            timeline = timeline.renewed(next(names)) if kept else timeline
+            continue
         utc_ms = NOW + elapsed_ms + offset_ms
         corrected = timeline.corrected(told(source, utc_ms, elapsed_ms), next(names), kept=kept)
         if corrected is not None:
