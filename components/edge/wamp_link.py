@@ -83,6 +83,13 @@ class WampLink:
         self._seqs |= added
         self._publish(self.uplink.kept(added.values(), self.reactor.seconds(), fresh=fresh))
 
+    def begin_outbox(self, uplink: Uplink) -> None:
+        """The outbox is another file now: what was known of its packets is of no use."""
+        self.uplink = uplink
+        self._seqs.clear()
+        if self._session is not None:
+            self._publish(self.uplink.joined(self.reactor.seconds()))
+
     def tell(self, name: str, what: Mapping[str, object]) -> None:
         """Tell operators that something happened; nobody hears it while there is no session."""
         if self._session is not None and self._session.is_attached():

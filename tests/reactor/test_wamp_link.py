@@ -15,7 +15,7 @@ from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
 from components.wire import receipt, topics
 from components.wire.receipt import Receipt
-from tests.edge_parts import ONE, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
+from tests.edge_parts import ONE, T0, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
 
 SERVER, OTHER = 2, 3
 
@@ -102,7 +102,9 @@ class Bench:
     def keep(self, *numbers: int) -> None:
         for n in numbers:
             sealed = b"sealed %d" % n
-            self.outbox.add(f"car_one/{ONE}/{n}", sealed, receipt.digest(sealed), 7, (n, n))
+            self.outbox.add(
+                f"car_one/{ONE}/20260517T06{n:02d}00Z", sealed, receipt.digest(sealed), 7, (n, n), end_ms=T0
+            )
         self.link.kept(self.outbox.waiting(self.outbox.next_seq() - 1 - len(numbers)), fresh=True)
 
     def hear(self, status: str, *numbers: int, by: int = SERVER, **more: Any) -> None:  # noqa: ANN401 - code, seconds
