@@ -11,7 +11,8 @@ import math
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count, islice
 
 from components.edge.serial_line import LineGoneError
 from components.virtual_car.codes import CodeMemory, FreezeFrame
@@ -83,10 +84,11 @@ class SimulatedAdapter:
         port: The device at which it is plugged in; None while it is unplugged.
         is_silent: It neither hears nor says anything.
         is_asleep: The car's bus is quiet: no ECU answers.
+        lag_ms: How much later than it should all that it says leaves; nothing overtakes what is under way.
         on_bus: Makes of what the ECUs answer (request, messages) what the adapter hears of it.
         instead: Makes of a command and its whole true answer, with the prompt, what is sent. While it is set an answer
             leaves when its prompt would.
-        heard: The commands, without their CR.
+        heard: The latest commands, without their CR.
     """
 
     def __init__(
@@ -111,22 +113,27 @@ class SimulatedAdapter:
         self.port: str | None = "/dev/ttyUSB0"
         self.is_silent = False
         self.is_asleep = False
+        self.lag_ms = 0
         self.on_bus: Callable[[bytes, BusMessages], BusMessages] | None = None
         self.instead: Callable[[str, bytes], bytes] | None = None
-        self.heard: list[str] = []
+        self.heard: deque[str] = deque(maxlen=1_000)
         self.said: dict[tuple[str, int], deque[tuple[float, bytes]]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._plugged_in = 0
+        self._to_come: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
         self._boot()
 
     # ---- the world around it
 
     def ports(self, **_: object) -> tuple[str, ...]:
         """The ports that there are, as usb_ports.find_obd_ports tells them."""
+        self.run_to(self.time.at_ms)
         return () if self.port is None else (self.port,)
 
     def open(self, url: str, until_ms: int) -> "SimulatedLine":
         """For ObdCar's `open_line`."""
         del until_ms
+        self.run_to(self.time.at_ms)
         if url != self.port:
             raise LineGoneError(f"could not open port {url}: No such file or directory")
         return SimulatedLine(self, self._plugged_in)
@@ -145,6 +152,10 @@ class SimulatedAdapter:
         """Its supply dips: every setting is lost, the request in hand too; these words come, or none."""
         self._boot()
         self.interject(words)
+
+    def later(self, after_ms: float, happens: Callable[[], None]) -> None:
+        """Let something happen in a while, whatever its client does meanwhile."""
+        heappush(self._to_come, (self.time.at_ms + after_ms, next(self._order), happens))
 
     def interject(self, data: bytes) -> None:
         """Bytes that nobody has asked for."""
@@ -180,7 +191,9 @@ class SimulatedAdapter:
     def run_to(self, at_ms: float) -> float | None:
         """Let everything happen that happens up to `at_ms`; return when the next thing will happen."""
         while (next_ms := self._next_ms()) is not None and next_ms <= at_ms:
-            if self._arriving and self._arriving[0][0] == next_ms:
+            if self._to_come and self._to_come[0][0] == next_ms:
+                heappop(self._to_come)[2]()
+            elif self._arriving and self._arriving[0][0] == next_ms:
                 _, data = self._arriving.popleft()
                 self._received(next_ms, data)
             else:
@@ -193,6 +206,7 @@ class SimulatedAdapter:
     def _next_ms(self) -> float | None:
         moments = [self._arriving[0][0]] if self._arriving else []
         moments += [self._wake_ms] if self._wake_ms is not None else []
+        moments += [self._to_come[0][0]] if self._to_come else []
         return min(moments, default=None)
 
     def _received(self, at_ms: float, data: bytes) -> None:
@@ -225,7 +239,7 @@ class SimulatedAdapter:
             return
         for start in range(0, len(out), 16):  # as a USB bridge hands them on
             piece = out[start : start + 16]
-            self._free_ms = max(self._free_ms, at_ms) + len(piece) * self._byte_ms
+            self._free_ms = max(self._free_ms, at_ms + self.lag_ms) + len(piece) * self._byte_ms
             self.leaving.append((self._free_ms, piece))
 
     # ---- the car
@@ -277,16 +291,16 @@ class SimulatedLine:
 
     def write(self, data: bytes, until_ms: int) -> None:
         del until_ms
-        self._check()
         self._adapter.run_to(self._adapter.time.at_ms)
+        self._check()
         self._adapter.hear(data)
 
     def read(self, until_ms: int) -> bytes:
-        self._check()
         time, adapter = self._adapter.time, self._adapter
         until_ms = max(until_ms, time())
         while True:
             next_ms = adapter.run_to(time.at_ms)
+            self._check()
             arrived = b""
             while adapter.leaving and adapter.leaving[0][0] <= time.at_ms:
                 arrived += adapter.leaving.popleft()[1]

@@ -94,7 +94,7 @@ class ObdLink:
         self._buffer = b""
         self._script: Script | None = None
         self._command = ""
-        self._until_ms = 0
+        self._until_ms = self._quiet_until_ms = 0
         self._not_before_ms = 0
         self._opened = 0
         self._failures = 0
@@ -203,8 +203,8 @@ class ObdLink:
             if self._script is None:
                 self._script = self._new_script()
                 self._begin(next(self._script), deadline_ms)
-            raw = self._receive(min(self._until_ms, deadline_ms))
-            if raw is None and self._clock() < self._until_ms:
+            raw = self._receive(min(self._limit_ms(), deadline_ms))
+            if raw is None and self._clock() < self._limit_ms():
                 return  # the call's deadline, not the command's
             answer = parse_answer(raw if raw is not None else self._buffer, self._command)
             self._begin(self._script.send(answer), deadline_ms)
@@ -234,7 +234,14 @@ class ObdLink:
         """Send what the script asks; None: it listens on, within the limit of what it asked before."""
         if ask is not None:
             self._until_ms = self._clock() + ask.limit_ms
+            self._quiet_until_ms = self._clock() + ask.quiet_ms
             self._send(ask.command, max(deadline_ms, self._until_ms))
+
+    def _limit_ms(self) -> int:
+        """When the waiting for the command's answer ends: later while the adapter says that it searches."""
+        said = parse_answer(self._buffer + b"\r", self._command)
+        searches = any(word in self._buffer for word in _SEARCHES) and not said.hex_lines
+        return self._until_ms if searches else min(self._until_ms, self._quiet_until_ms)
 
     def _succeed(self) -> None:
         if self.state == "meeting":
