@@ -1,4 +1,7 @@
-"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again. Pure.
+"""What is said to an ELM327 before it is asked for values, as scripts. Pure.
+
+`set_up` and `meet` come before the first value, `agree_again` after an answer that did not come, `rest` while the car
+is left in peace, `look_again` now and then.
 
 A script is a generator: it yields what to ask (`Ask`), or None to go on listening, and is sent the answer. So it has
 no clock and no port, may be left in the middle of a slow search and taken up at the next call, and reads from top to
@@ -12,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from components.edge.elm_answer import Answer
-from components.edge.obd_parser import Bus, Heard, parse_pids
+from components.edge.obd_parser import Bus, Heard, parse_calibrations, parse_pids
+from components.edge.timing import Timing
 
 COMMAND_MS: Final = 1_000
 WARM_START_MS: Final = 1_000
@@ -59,19 +63,19 @@ class Acquaintance:
 
     Attributes:
         adapter: Its version text.
-        voltage_v: At the last ATRV.
         bus: The car's bus.
         pids: What each ECU has, by its address; lowest address first. Of two that have a PID the lower one's value
             counts: the engine's.
         vin: 17 characters, or None with `vin_why`.
+        calibration: What the ECUs call their software; None while they were not asked.
     """
 
     adapter: str = ""
-    voltage_v: float | None = None
     bus: Bus | None = None
     pids: Mapping[str, frozenset[int]] = field(default_factory=dict)
     vin: str | None = None
     vin_why: str = "no_data"
+    calibration: tuple[str, ...] | None = None
 
 
 def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
@@ -94,7 +98,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
             raise AwayError("adapter_error", f"{reset.command}: ?")
         answer = yield None
     known.adapter = banner[-1]
-    for command in ("ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
+    for command in ("ATE0", "ATL0", "ATS0", "ATH1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
         answer = yield Ask(command)
         if not answer.prompted or ("OK" not in answer.text_lines and command not in _OPTIONAL):
             raise AwayError(_why(answer), f"{command}: {answer.words or 'no answer'}")
@@ -103,7 +107,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
         known.adapter = answer.text_lines[-1]
 
 
-_OPTIONAL: Final = frozenset({"ATL0", "ATS0", "ATAT1"})
+_OPTIONAL: Final = frozenset({"ATL0", "ATS0"})
 """Clones lack them, and the reading does without."""
 
 
@@ -116,8 +120,9 @@ def meet(known: Acquaintance) -> Script:
     Raises:
         AwayError: No ECU answered whole. With `is_bus` the adapter is well and may be asked again.
     """
-    answer = yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
-    known.voltage_v = parse_voltage(answer)
+    yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
+    for command in Timing().commands:  # a clone that lacks them waits as long as it likes
+        yield Ask(command)
     first = yield Ask("0100", SEARCH_MS, QUIET_MS)
     if not first.hex_lines or first.lost_settings:
         raise AwayError(
@@ -136,6 +141,7 @@ def meet(known: Acquaintance) -> Script:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
         raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
     known.bus = bus
+    known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
     answer = yield Ask("0902", 2 * COMMAND_MS)
     known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
@@ -204,6 +210,45 @@ def agree_again(adapter: str) -> Script:
         if adapter in answer.text_lines:
             return
     raise AwayError("timeout", answer.words or "the adapter is silent")
+
+
+def rest(adapter: str) -> Script:
+    """Ask for the voltage at the plug, which no control unit of the car notices; a search that still runs ends.
+
+    Args:
+        adapter: What ATI answers.
+
+    Raises:
+        AwayError: The adapter is silent or says something else.
+    """
+    yield from agree_again(adapter)
+    answer = yield Ask("ATRV")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to ATRV")
+
+
+def look_again(known: Acquaintance, bus: Bus) -> Script:
+    """Ask once more what the car has: an ECU may have slept through the first time. The first time also: what it is.
+
+    Args:
+        known: Gets what is new in `pids`, and `calibration`; nothing that was known is forgotten.
+        bus: The car's.
+
+    Raises:
+        AwayError: The adapter is silent.
+    """
+    answer = yield Ask("0100")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to 0100")
+    maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {0x00: 4})
+    found = (yield from _ask_what_it_has(bus, maps)) if maps else {}
+    ecus = sorted({*known.pids, *found})
+    known.pids = {ecu: known.pids.get(ecu, frozenset()) | found.get(ecu, frozenset()) for ecu in ecus}
+    if known.calibration is None:
+        answer = yield Ask("0904", 2 * COMMAND_MS)
+        if not answer.prompted:
+            raise AwayError("timeout", "no answer to 0904")
+        known.calibration = parse_calibrations(bus.messages(answer.hex_lines), is_can=bus.is_can)
 
 
 def supported_pids(base: int, bits: bytes) -> list[int]:

@@ -8,26 +8,33 @@ lengths that were asked. What is rejected has a reason of wire.signals.REASONS a
 to ask again stays, with its time, until it is three periods old.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal
 
-from components.edge.elm_answer import Answer
-from components.edge.elm_dialogue import COMMAND_MS
+from components.edge.grouping import Grouping, Request
 from components.edge.obd_codes import clear, read_codes
-from components.edge.obd_link import ObdLink
-from components.edge.obd_parser import Message, decode, parse_pids
-from components.edge.ports import CarState, DtcReport, Sample
-from components.edge.schedule import PERIOD_MS, Schedule
+from components.edge.obd_link import ObdLink, Reply
+from components.edge.obd_parser import decode, parse_pids
+from components.edge.ports import CarAwayError, CarState, DtcReport, Sample
+from components.edge.schedule import Schedule
 from components.edge.serial_line import Clock, Line, SerialLine
+from components.edge.timing import Timing
 from components.edge.usb_ports import find_obd_ports
-from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
+from components.wire.signals import OBD_SIGNALS, Signal, Value
 
-_SMALLER: Final = {6: 3, 3: 2, 2: 1}
 _WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
 """The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
-_MAX_MISCOUNTS: Final = 3
-_FRUITLESS_PASSES: Final = 2
-"""Passes without one value, after which the car counts as away."""
+_VOLTAGE_EVERY_MS: Final = 5_000
+"""What decides whether the car is asleep looks at it."""
+_AWAY_AFTER_MS: Final = 1_500
+"""So long without one value, and more than one answer without any: the car is away."""
+_LOOK_FIRST_MS: Final = 5_000
+_LOOK_AGAIN_MS: Final = 600_000
+_STARTING_MS: Final = 3_000
+"""From the engine's start until all ECUs are awake, about."""
+_START_V: Final = 0.5
+"""By which the voltage rises when the engine starts: the generator's share is more, what a fan takes is less."""
 
 
 class ObdCar:
@@ -39,7 +46,9 @@ class ObdCar:
         protocol: "auto", or the number of a bus as in the ELM327 data sheet ("6": CAN 11/500).
         clock: Returns elapsed ms.
         not_ports: Device paths that "auto" never opens: the modem's.
-        period_ms: The sampling period; the fast tier is stale after three.
+        period_ms: The sampling period.
+        wanted: Keys of the signals to ask; None: all. `sample` has no other, for the reason `unsupported`.
+        rates: Seconds by signal key, as in Schedule.
         open_line: Opens a port; for tests.
     """
 
@@ -52,6 +61,8 @@ class ObdCar:
         clock: Clock,
         not_ports: Sequence[str] = (),
         period_ms: int = 1_000,
+        wanted: Collection[str] | None = None,
+        rates: Mapping[str, float] | None = None,
         open_line: Callable[[str, int], Line] | None = None,
     ) -> None:
         def serial_line(url: str, until_ms: int) -> Line:
@@ -62,47 +73,47 @@ class ObdCar:
 
         self._clock = clock
         self._period_ms = period_ms
+        self._wanted = tuple(signal for signal in OBD_SIGNALS if wanted is None or signal.key in wanted)
+        self._rates = dict(rates or {})
         self._link = ObdLink(ports, open_line or serial_line, protocol, clock)
+        self._rejected: Counter[str] = Counter()
         self._meeting = 0
-        self._signals: dict[str, Signal] = {}
-        self._absent: dict[str, str] = {}
-        self._owners: dict[int, str] = {}
-        self._schedule = Schedule((), period_ms)
-        self._values: dict[str, Value] = {}
-        self._measured_ms: dict[str, int] = {}
-        self._why: dict[str, str] = {}
-        self._group = 1
-        self._group_works = False
-        self._silent: set[str] = set()
-        self._counted: dict[tuple[int, ...], bool] = {}
-        self._miscounted: dict[tuple[int, ...], int] = {}
-        self._fruitless = 0
-        self._slowest_ms = 0.0
         self._voltage_ms = 0
-        self._answered_codes: set[tuple[int, str]] = set()
+        self._begin_session()
         self._state = CarState()
 
     def sample(self, deadline_ms: int) -> Sample:
         """See ports.Car."""
-        if self._ready(deadline_ms):
-            self._pass(deadline_ms)
+        if self._ready(deadline_ms) and self._look_again(deadline_ms):
+            now_ms = self._clock()
+            if now_ms - self._voltage_ms >= _VOLTAGE_EVERY_MS:
+                self._voltage_ms = now_ms
+                self._orders.append("ATRV")
+            self._ask(self._schedule.due(now_ms), deadline_ms)
         self._note_state()
-        return self._latest(tuple(signal.key for signal in OBD_SIGNALS))
+        keys = {signal.key for signal in self._wanted}
+        return self._latest({signal.key: signal.key in keys for signal in OBD_SIGNALS})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""
-        asked = [BY_KEY[key] for key in keys if key in BY_KEY and BY_KEY[key].pid is not None]
-        if self._ready(deadline_ms):
+        if self._ready(deadline_ms) and self._take_up(deadline_ms):
             for key in keys:  # an earlier value is no answer to "now"
                 self._values.pop(key, None)
                 self._why[key] = "timeout"
-            self._ask([signal for signal in asked if signal.key in self._signals], deadline_ms)
+            self._ask([self._has[key] for key in keys if key in self._has], deadline_ms)
         self._note_state()
-        return self._latest(keys)
+        return self._latest(dict.fromkeys(keys, True))
+
+    def rest(self, deadline_ms: int) -> Sample:
+        """See ports.Car."""
+        self._link.rest(deadline_ms)
+        self._note_state()
+        return Sample({}, {}, {signal.key: "asleep" for signal in OBD_SIGNALS})
 
     def read_dtcs(self, deadline_ms: int) -> DtcReport:
         """See ports.Car."""
-        self._ready(deadline_ms)
+        if not (self._ready(deadline_ms) and self._take_up(deadline_ms)):
+            raise CarAwayError(self._link.trouble or "the car does not answer")
         try:
             return read_codes(self._link, deadline_ms, self._answered_codes)
         finally:
@@ -110,8 +121,8 @@ class ObdCar:
 
     def clear_dtcs(self, deadline_ms: int) -> Literal["cleared", "refused", "unknown"]:
         """See ports.Car."""
-        self._ready(deadline_ms)
-        outcome = clear(self._link, deadline_ms)
+        is_free = self._ready(deadline_ms) and self._take_up(deadline_ms)
+        outcome = clear(self._link, deadline_ms) if is_free else "unknown"
         self._note_state()
         return outcome
 
@@ -134,164 +145,163 @@ class ObdCar:
 
     def _begin_session(self) -> None:
         """Forget everything about the car that was; nothing learnt of it is trusted after a reconnection."""
+        known = self._link.known
         owners: dict[int, str] = {}
-        for ecu, has in self._link.known.pids.items():
+        for ecu, has in known.pids.items():
             for pid in has:
                 owners.setdefault(pid, ecu)
         self._owners = owners
-        self._signals = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in owners}
-        self._absent = {signal.key: "unsupported" for signal in OBD_SIGNALS if signal.key not in self._signals}
-        for key, pids in _WIDE_BAND.items():
-            if key in self._absent and any(pid in owners for pid in pids):
-                self._absent[key] = "wide_band"
-        self._schedule = Schedule(tuple(self._signals.values()), self._period_ms)
-        self._values, self._measured_ms, self._why = {}, {}, {}
-        bus = self._link.known.bus
-        self._group, self._group_works = (6 if bus is not None and bus.is_can else 1), False
-        self._silent, self._answered_codes = set(), set()
-        self._counted, self._miscounted = {}, {}
-        self._fruitless, self._slowest_ms = 0, 0.0
-        self._voltage_ms = self._clock()
+        self._has = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in owners}
+        self._absent = {
+            key: "wide_band" for key, pids in _WIDE_BAND.items() if key not in self._has and owners.keys() & pids
+        }
+        asked = [signal for signal in self._wanted if signal.key in self._has]
+        self._schedule = Schedule(asked, self._period_ms, self._rates)
+        self._grouping = Grouping(known.bus, known.pids)
+        self._timing = Timing()
+        self._values: dict[str, Value] = {}
+        self._measured_ms: dict[str, int] = {}
+        self._why: dict[str, str] = {}
+        self._orders: list[str] = []
+        self._asked: Request | str = ""
+        self._answered_codes: set[tuple[int, str]] = set()
+        self._voltage_ms = self._clock()  # `meet` has just asked
+        self._learnt_ms = self._found_ms = self._clock()
+        self._look_again_ms = self._learnt_ms + _LOOK_FIRST_MS
+        self._fruitless = 0
 
-    def _pass(self, deadline_ms: int) -> None:
-        """Ask what is due, the most overdue first, as long as there is time."""
-        refused, answered = self._ask(self._schedule.due(self._clock()), deadline_ms)
-        if self._link.state != "ready":
+    def _take_up(self, deadline_ms: int) -> bool:
+        """Wait for what an earlier call has asked; return whether the adapter is free for another question."""
+        if self._link.is_waiting:
+            self._ask((), deadline_ms)
+        return self._link.state == "ready" and not self._link.is_waiting
+
+    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> None:
+        """Ask these, the most urgent first, as long as there is time.
+
+        What is on its way at the deadline is taken up by the next call: on a slow adapter no request is in vain.
+        """
+        if self._link.is_waiting and isinstance(self._asked, Request):
+            under_way = self._asked.signals
+            signals = [signal for signal in signals if signal not in under_way]
+        while self._link.state == "ready" and self._clock() < deadline_ms:
+            if not self._link.is_waiting:
+                if self._orders:
+                    self._send(self._orders.pop(0))
+                elif signals:
+                    self._send(request := self._grouping.request(signals))
+                    signals = [signal for signal in signals if signal not in request.signals]
+                else:
+                    return
+            reply = self._link.reply(deadline_ms)
+            if reply is None:
+                return
+            signals = [*self._heard(reply), *signals]
+            if reply.answer.reason == "bus_error":
+                return
+
+    def _send(self, what: Request | str) -> None:
+        self._asked = what
+        if isinstance(what, str):
+            self._link.send(what, lambda _: False)
             return
-        self._fruitless = self._fruitless + 1 if refused and not answered else 0
-        if refused and self._fruitless >= _FRUITLESS_PASSES:
-            self._link.lose_car(refused.reason, refused.words)
-            return
-        self._link.tell(refused.words if refused and not answered else "")
+        begins = {bytes((0x41, signal.pid or 0)) for signal in what.signals} | {b"\x7f\x01"}
+        self._link.send(what.command, lambda message: message.data[:2] in begins)
+
+    def _heard(self, reply: Reply) -> Collection[Signal]:
+        """Note what an answer says; return what to ask again at once."""
+        request, answer = self._asked, reply.answer
+        if isinstance(request, str):
+            if "?" in answer.text_lines and request != "ATRV":
+                self._timing.refused()
+            return ()
+        found, why = parse_pids(reply.heard, 1, {signal.pid or 0: signal.size for signal in request.signals})
+        why = answer.reason or (why if answer.prompted or why != "no_data" else "timeout")
+        data = {
+            signal.key: found.get(signal.pid or 0, {}).get(self._owners[signal.pid or 0]) for signal in request.signals
+        }
+        answered = [signal for signal in request.signals if data[signal.key] is not None]
+        missing = [signal for signal in request.signals if data[signal.key] is None]
+        self._rejected.update(why for _ in missing)
+        self._find_car(request, why, reply, is_fruitful=bool(answered))
+        again = self._learn(request, missing, why, reply)
+        for signal in answered:
+            self._note(signal, data[signal.key] or b"", reply.at_ms)
+        missing = [signal for signal in missing if signal not in again]
+        for signal in missing:
+            self._values.pop(signal.key, None)
+            self._why[signal.key] = why
+        self._schedule.answered([signal for signal in answered if signal not in again], reply.at_ms)
+        if why in {"no_data", "negative_response"}:
+            self._schedule.silent(missing, reply.at_ms)
+        else:
+            self._schedule.failed(missing, reply.at_ms)
+        return again
+
+    def _learn(self, request: Request, missing: Sequence[Signal], why: str, reply: Reply) -> Collection[Signal]:
+        """Learn from an answer how to ask; return what to ask again at once."""
+        if missing and reply.answer.reason == "no_data" and not reply.heard.messages and self._timing.had_no_data():
+            self._orders += self._timing.commands
+            return request.signals
+        if not missing and not request.is_counted and self._timing.answered():
+            self._orders += self._timing.commands
+        return self._grouping.heard(request, missing, why, len(reply.answer.hex_lines))
+
+    def _find_car(self, request: Request, why: str, reply: Reply, *, is_fruitful: bool) -> None:
+        """Tell what the adapter says that is wrong; where nothing comes any more, look for the car anew."""
+        keys, silent = {signal.key for signal in request.signals}, self._grouping.silent
+        if is_fruitful:
+            self._fruitless, self._found_ms = 0, reply.at_ms
+            self._link.tell("")
+        elif self._link.state == "ready" and (not keys <= silent or self._has.keys() <= silent):
+            self._fruitless += 1
+            self._link.tell(reply.answer.words)
+            if self._fruitless > 1 and reply.at_ms - self._found_ms >= _AWAY_AFTER_MS:
+                self._link.lose_car(why, reply.answer.words)
+
+    def _look_again(self, deadline_ms: int) -> bool:
+        """Ask what the car has once more when it is time; return whether the link is ready.
+
+        Soon after the beginning and after the engine's start, when ECUs may have slept, and every 10 minutes. Every 10
+        minutes it is also learnt anew what a request may hold: one bad moment is not held against the car for ever.
+        """
         now_ms = self._clock()
-        if now_ms - self._voltage_ms >= PERIOD_MS["S"] and self._has_time(deadline_ms):
-            self._voltage_ms = now_ms
-            self._link.measure_voltage(min(deadline_ms, now_ms + COMMAND_MS))
+        if now_ms < self._look_again_ms:
+            return True
+        if not self._take_up(deadline_ms):
+            return self._link.state == "ready"
+        self._look_again_ms = now_ms + _LOOK_AGAIN_MS
+        if now_ms - self._learnt_ms >= _LOOK_AGAIN_MS:
+            self._learnt_ms = now_ms
+            self._grouping = Grouping(self._link.known.bus, self._link.known.pids)
+        self._link.look_again()
+        return self._ready(deadline_ms)
 
-    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer | None, int]:
-        """Ask these in as few requests as work, as long as there is time.
-
-        Returns:
-            The last answer in which the adapter had something to say, and how many signals have a value now.
-        """
-        refused, answered, first = None, 0, True
-        # A pass too short for the slowest request still asks one thing, or it would ask nothing for ever.
-        while signals and self._link.state == "ready" and (self._has_time(deadline_ms) or first):
-            if self._clock() >= deadline_ms:
-                break
-            first = False
-            request, signals = tuple(signals[: self._group]), signals[self._group :]
-            answer = self._request(request, deadline_ms)
-            answered += sum(signal.key in self._values for signal in request)
-            refused = answer if answer.reason else refused
-            if answer.reason == "bus_error":
-                break
-        return refused, answered
-
-    def _has_time(self, deadline_ms: int) -> bool:
-        """Whether a request that takes as long as the slowest of late would be answered before the deadline."""
-        return self._clock() + self._slowest_ms < deadline_ms
-
-    def _request(self, signals: Sequence[Signal], deadline_ms: int) -> Answer:
-        """Ask for these in one request; where grouping fails, in smaller ones. Notes values and reasons."""
-        answer, missing = self._exchange(signals, deadline_ms)
-        if len(signals) == 1:
-            return answer
-        if not missing:
-            self._group_works = True
-        elif not answer.prompted and not self._group_works:
-            self._group = _SMALLER.get(self._group, 1)  # it may be the length that silenced it
-        elif len(missing) < len(signals) or not self._group_works:
-            self._doubt_grouping(missing, deadline_ms)
-        return answer
-
-    def _doubt_grouping(self, missing: Sequence[Signal], deadline_ms: int) -> None:
-        """A group was answered in part: is it the car that has no value, or the group that does not work?
-
-        What answers when asked alone condemns the group for this connection; what does not is known as silent.
-        """
-        for place, signal in enumerate(missing):
-            if self._link.state != "ready" or not self._has_time(deadline_ms):
-                return
-            if signal.key in self._silent:
-                continue
-            _, still_missing = self._exchange((signal,), deadline_ms)
-            if still_missing:
-                self._silent.add(signal.key)
-                continue
-            self._group, self._group_works = _SMALLER.get(self._group, 1), False
-            self._ask(missing[place + 1 :], deadline_ms)
+    def _note(self, signal: Signal, data: bytes, at_ms: int) -> None:
+        try:
+            value = decode(signal, data)
+        except ValueError:
+            # No freeze frame (PID 02: 0000) is an answer, not an error.
+            why = "no_data" if signal.key == "dtc_ff" else "out_of_range"
+            self._values.pop(signal.key, None)
+            self._why[signal.key] = why
+            self._rejected[why] += signal.key != "dtc_ff"
             return
+        if signal.key == "rpm" and value != 0 and self._values.get("rpm") == 0:
+            self._look_again_ms = min(self._look_again_ms, at_ms + _STARTING_MS)
+        self._values[signal.key] = value
+        self._measured_ms[signal.key] = at_ms
 
-    def _exchange(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer, list[Signal]]:
-        """Ask once; note every value and reason; return the answer and the signals that it has not."""
-        sizes = {signal.pid: signal.size for signal in signals if signal.pid is not None}
-        command = "01" + "".join(f"{pid:02X}" for pid in sizes)
-        lines = self._lines(sizes)
-        counted = self._counted.get(lines, False)
-
-        def concerns(message: Message) -> bool:
-            return message.data[:2] in {bytes((0x41, pid)) for pid in sizes} or message.data[:2] == b"\x7f\x01"
-
-        began_ms = self._clock()
-        reply = self._link.ask(
-            f"{command}{sum(lines):X}" if counted else command, min(deadline_ms, began_ms + COMMAND_MS), concerns
-        )
-        if reply.answer.prompted:
-            self._slowest_ms = max(reply.at_ms - began_ms, 0.9 * self._slowest_ms)
-        found, why = parse_pids(reply.heard, 1, sizes)
-        if not reply.answer.prompted and why == "no_data":
-            why = "timeout"
-        why = reply.answer.reason or why
-        missing = []
-        for signal in signals:
-            data = found.get(signal.pid or 0, {}).get(self._owners.get(signal.pid or 0, ""))
-            if data is None:
-                missing.append(signal)
-            self._note(signal, data, why, reply.at_ms)
-        if counted and missing and reply.answer.prompted:
-            # The count may be what cut this answer. It is learnt again, unless it was proven wrong too often.
-            self._miscounted[lines] = self._miscounted.get(lines, 0) + 1
-            self._counted.pop(lines)
-            if self._link.state == "ready" and self._has_time(deadline_ms):
-                return self._exchange(signals, deadline_ms)
-        elif not missing and self._miscounted.get(lines, 0) < _MAX_MISCOUNTS:
-            # Answered in as many lines as the ECUs' bit maps foretell: the count may be given from now on.
-            self._counted[lines] = len(reply.answer.hex_lines) == sum(lines) < 16
-        if self._link.state == "ready":
-            self._schedule.asked(signals, reply.at_ms)
-            self._schedule.unanswered(missing, reply.at_ms)
-        return reply.answer, missing
-
-    def _lines(self, sizes: Mapping[int, int]) -> tuple[int, ...]:
-        """Return in how many lines each ECU that has any of these PIDs will answer."""
-        bus = self._link.known.bus
-        bodies = (sum(1 + size for pid, size in sizes.items() if pid in has) for has in self._link.known.pids.values())
-        return tuple(bus.lines(1 + body) if bus is not None else 1 for body in bodies if body)
-
-    def _note(self, signal: Signal, data: bytes | None, why: str, at_ms: int) -> None:
-        if data is not None:
-            try:
-                self._values[signal.key] = decode(signal, data)
-            except ValueError:
-                # No freeze frame (PID 02: 0000) is an answer, not an error.
-                why = "no_data" if signal.key == "dtc_ff" else "out_of_range"
-            else:
-                self._measured_ms[signal.key] = at_ms
-                self._silent.discard(signal.key)
-                return
-        self._values.pop(signal.key, None)
-        self._why[signal.key] = why
-
-    def _latest(self, keys: tuple[str, ...]) -> Sample:
-        """Every key's latest value or its reason, as of now."""
+    def _latest(self, keys: Mapping[str, bool]) -> Sample:
+        """Every key's latest value or its reason, as of now; `keys` says of each whether it is wanted."""
         now_ms = self._clock()
         values: dict[str, Value] = {}
-        measured_ms: dict[str, int] = {}
         why: dict[str, str] = {}
-        for key in keys:
-            signal = self._signals.get(key)
-            if not self._link.is_met:
+        for key, is_wanted in keys.items():
+            signal = self._has.get(key)
+            if not is_wanted:
+                why[key] = "unsupported"
+            elif not self._link.is_met:
                 why[key] = self._link.why
             elif signal is None:
                 why[key] = self._absent.get(key, "unsupported")
@@ -302,8 +312,8 @@ class ObdCar:
                 if stale_ms is not None and now_ms - self._measured_ms[key] > stale_ms:
                     why[key] = "stale"
                 else:
-                    values[key], measured_ms[key] = self._values[key], self._measured_ms[key]
-        return Sample(values, measured_ms, why)
+                    values[key] = self._values[key]
+        return Sample(values, {key: self._measured_ms[key] for key in values}, why)
 
     def _note_state(self) -> None:
         link, known = self._link, self._link.known
@@ -312,9 +322,15 @@ class ObdCar:
             port=link.port,
             adapter=known.adapter or None,
             protocol=known.bus.name if known.bus is not None and link.is_met else None,
-            voltage_v=known.voltage_v,
+            voltage_v=link.voltage_v,
+            voltage_ms=link.voltage_ms,
             vin=known.vin,
             vin_why=known.vin_why,
-            supported=tuple(self._signals) if link.is_met else (),
+            supported=tuple(self._has) if link.is_met else (),
+            group=self._grouping.size,
+            counted=self._grouping.is_counted,
+            timing=" ".join(self._timing.commands),
+            calibration=known.calibration or (),
+            rejected=dict(self._rejected),
             trouble=link.trouble,
         )
