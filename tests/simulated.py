@@ -326,14 +326,17 @@ class SimulatedLine:
 
 ANSWER_MS = 1_100
 """How long after the bus has carried it a value may still be heard: the longest wait for an answer, and the line."""
+AHEAD_MS = 50
+"""How much younger a value may be than it says: one that nobody listened for is as old as the last time that somebody
+did, and the request may have been under way then."""
 
 
 def untrue(
     adapter: SimulatedAdapter, values: Mapping[str, Reported], measured_ms: Mapping[str, int]
 ) -> dict[str, Reported]:
-    """The values that the engine did not say within a request's time before they were heard; none is good."""
+    """The values that the engine did not say at about the time when they are said to be measured; none is good."""
     return {
         key: value
         for key, value in values.items()
-        if value not in adapter.value_said(key, measured_ms[key] + 1, ANSWER_MS)
+        if value not in adapter.value_said(key, measured_ms[key] + AHEAD_MS, ANSWER_MS + AHEAD_MS)
     }

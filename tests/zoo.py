@@ -150,12 +150,20 @@ Trouble = Callable[[SimulatedAdapter, Random], Callable[[], None]]
 """Begins something and returns what ends it."""
 
 
-def _spoiling(spoil: Spoil, *, at_too: bool) -> Trouble:
+_HIDES_ENGINE: Final = frozenset({"another unit", "no first line", "another unit answers", "only the gearbox answers"})
+"""What makes another car of this one, unless it answers for itself when it is asked what it has."""
+_MAPS: Final = ("0100", "0120", "0140", "0160")
+
+
+def _spoiling(name: str, *, at_too: bool) -> Trouble:
+    spares = ("AT",) * (not at_too) + _MAPS * (name in _HIDES_ENGINE)
+
     def begin(adapter: SimulatedAdapter, random: Random) -> Callable[[], None]:
         often = random.choice((1.0, 1.0, 0.3))
 
         def instead(command: str, answer: bytes) -> bytes:
-            return spoil(answer) if (at_too or command[:2] != "AT") and random.random() < often else answer
+            is_spoilt = not command.startswith(spares) and random.random() < often
+            return SPOILT[name](answer) if is_spoilt else answer
 
         adapter.instead = instead
         return lambda: setattr(adapter, "instead", None)
@@ -163,8 +171,12 @@ def _spoiling(spoil: Spoil, *, at_too: bool) -> Trouble:
     return begin
 
 
-def _on_bus(change: Change) -> Trouble:
+def _on_bus(name: str) -> Trouble:
     def begin(adapter: SimulatedAdapter, _: Random) -> Callable[[], None]:
+        def change(request: bytes, messages: BusMessages) -> BusMessages:
+            is_spared = name in _HIDES_ENGINE and request.hex().startswith(_MAPS)
+            return messages if is_spared else ON_BUS[name](request, messages)
+
         adapter.on_bus = change
         return lambda: setattr(adapter, "on_bus", None)
 
@@ -202,9 +214,9 @@ def _slow(adapter: SimulatedAdapter, random: Random) -> Callable[[], None]:
 
 
 TROUBLES: Final[Mapping[str, Trouble]] = {
-    **{f"answers: {name}": _spoiling(spoil, at_too=False) for name, spoil in SPOILT.items() if name != ENDLESS},
-    **{f"everything: {name}": _spoiling(spoil, at_too=True) for name, spoil in SPOILT.items() if name != ENDLESS},
-    **{f"bus: {name}": _on_bus(change) for name, change in ON_BUS.items()},
+    **{f"answers: {name}": _spoiling(name, at_too=False) for name in SPOILT if name != ENDLESS},
+    **{f"everything: {name}": _spoiling(name, at_too=True) for name in SPOILT if name != ENDLESS},
+    **{f"bus: {name}": _on_bus(name) for name in ON_BUS},
     "the adapter is silent": _flag("is_silent"),
     "the car sleeps": _flag("is_asleep"),
     "unplugged": _unplugged("/dev/ttyUSB0"),

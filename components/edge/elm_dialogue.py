@@ -139,7 +139,7 @@ def meet(known: Acquaintance) -> Script:
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
     if not maps:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
-        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
+        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.is_whole)
     known.bus = bus
     known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
@@ -176,7 +176,7 @@ def _ask_map(bus: Bus, base: int, announced: set[str]) -> Generator[Ask | None, 
         answer = yield Ask(f"01{base:02X}")
         _check_settings(answer, f"01{base:02X}")
         maps, why = parse_pids(heard := bus.messages(answer.hex_lines), 1, {base: 4})
-        if announced <= maps.get(base, {}).keys() or (not again and not heard.broken and answer.reason in _SILENCE):
+        if announced <= maps.get(base, {}).keys() or (not again and heard.is_whole and answer.reason in _SILENCE):
             break
     else:
         raise AwayError(answer.reason or why, answer.words or "; ".join(answer.hex_lines), is_bus=True)
@@ -276,7 +276,7 @@ def parse_vin(heard: Heard, *, is_can: bool) -> tuple[str | None, str]:
 
     On CAN one item of 17 bytes follows its count; on the older buses five lines of four bytes, padded in front.
     """
-    why = "truncated" if heard.broken else "no_data"
+    why = "no_data" if heard.is_whole else "truncated"
     for message in heard.messages:
         if message.refuses(9):
             why = "negative_response"

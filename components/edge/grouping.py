@@ -10,7 +10,8 @@ How many PIDs: on CAN up to 6 (SAE J1979), believed only after a group was answe
     no prompt, and no group has worked yet   the size is condemned: it may be the length that silenced it
     nothing of a group that has worked       nothing: it is the car or the line, not the group
 
-A silent PID is asked alone from then on, until it answers: in a group it would change the number of lines.
+A silent PID is asked alone from then on, until it answers: in a group it would change the number of lines, or, where
+its length is not the standard's, make the whole group's answer one that cannot be divided.
 
 How many lines: a digit behind the PIDs ends the answer with that line, and saves the adapter's waiting for more. The
 ECUs' bit maps foretell the number, of all ECUs that have one of the PIDs. It is given for a pattern of lines that was
@@ -122,7 +123,7 @@ class Grouping:
             self._proved(request, lines)
             return ()
         if len(signals) == 1:
-            if why in {"no_data", "negative_response"}:
+            if why in {"no_data", "negative_response", "truncated"}:
                 self._silent.add(signals[0].key)
             self._doubted.discard(signals[0].key)
             return ()

@@ -78,6 +78,8 @@ class ObdCar:
         self._link = ObdLink(ports, open_line or serial_line, protocol, clock)
         self._rejected: Counter[str] = Counter()
         self._meeting = 0
+        self._vin = ""
+        self._missed_codes: dict[tuple[int, str], int] = {}
         self._voltage_ms = 0
         self._begin_session()
         self._state = CarState()
@@ -115,7 +117,7 @@ class ObdCar:
         if not (self._ready(deadline_ms) and self._take_up(deadline_ms)):
             raise CarAwayError(self._link.trouble or "the car does not answer")
         try:
-            return read_codes(self._link, deadline_ms, self._answered_codes)
+            return read_codes(self._link, deadline_ms, self._missed_codes)
         finally:
             self._note_state()
 
@@ -164,7 +166,8 @@ class ObdCar:
         self._why: dict[str, str] = {}
         self._orders: list[str] = []
         self._asked: Request | str = ""
-        self._answered_codes: set[tuple[int, str]] = set()
+        if known.vin is not None and known.vin != self._vin:
+            self._vin, self._missed_codes = known.vin, {}
         self._voltage_ms = self._clock()  # `meet` has just asked
         self._learnt_ms = self._found_ms = self._clock()
         self._look_again_ms = self._learnt_ms + _LOOK_FIRST_MS

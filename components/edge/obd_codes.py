@@ -16,17 +16,19 @@ _MODES: Final[Mapping[int, Literal["stored", "pending", "permanent"]]] = {
     0x07: "pending",
     0x0A: "permanent",
 }
+_GONE_AFTER: Final = 3
+"""So often in succession an ECU that answered before must be missing, all else being whole, until that is believed."""
 _FREEZE_KEYS: Final = ("load", "temp", "rpm", "speed")
 
 
-def read_codes(link: ObdLink, deadline_ms: int, answered: set[tuple[int, str]]) -> DtcReport:
+def read_codes(link: ObdLink, deadline_ms: int, missed: dict[tuple[int, str], int]) -> DtcReport:
     """Ask every ECU for its codes, and the engine for its freeze frame.
 
     Args:
         link: In state `ready`.
         deadline_ms: Elapsed ms by which it returns.
-        answered: (mode, ECU) that answered before on this connection; is added to. One that is missing now is a
-            missing part.
+        missed: How often in succession each (mode, ECU) of this car that answered before has been missing; is kept
+            here. One that is missing is a missing part: if it had codes, they would count as cleared.
 
     Returns:
         The report.
@@ -40,13 +42,23 @@ def read_codes(link: ObdLink, deadline_ms: int, answered: set[tuple[int, str]]) 
         lists = _code_lists(link, mode, reply, deadline_ms)
         is_can = link.known.bus is not None and link.known.bus.is_can
         # On the older buses an ECU without a code may be silent; where all are, `_code_lists` has confirmed it.
-        must = {ecu for asked, ecu in answered if asked == mode} if is_can or lists else set()
+        must = {ecu for asked, ecu in missed if asked == mode} if is_can or lists else set()
+        missed.update({(mode, ecu): 0 for ecu in lists})
         if missing := must - lists.keys():
-            raise CarAwayError(f"mode {mode:02X}: no answer of {', '.join(sorted(missing))}")
-        answered |= {(mode, ecu) for ecu in lists}
+            _miss(missed, mode, missing)
         codes += [Dtc(code, status, ecu) for ecu, found in lists.items() for code in found]
     frame = _freeze_frame(link, deadline_ms)
     return DtcReport(tuple(sorted(set(codes))), frame, reply.at_ms)
+
+
+def _miss(missed: dict[tuple[int, str], int], mode: int, missing: set[str]) -> None:
+    """CarAwayError, unless these ECUs have been missing so often that they must be gone."""
+    for ecu in missing:
+        missed[mode, ecu] += 1
+    if any(missed[mode, ecu] < _GONE_AFTER for ecu in missing):
+        raise CarAwayError(f"mode {mode:02X}: no answer of {', '.join(sorted(missing))}")
+    for ecu in missing:
+        del missed[mode, ecu]
 
 
 def clear(link: ObdLink, deadline_ms: int) -> Literal["cleared", "refused", "unknown"]:
@@ -74,7 +86,7 @@ def _ask(link: ObdLink, command: str, mode: int, deadline_ms: int) -> Reply:
     answer, heard = reply.answer, reply.heard
     if (
         not answer.prompted
-        or heard.broken
+        or not heard.is_whole
         or answer.reason not in {"", "no_data"}
         or (answer.reason and heard.messages)
     ):

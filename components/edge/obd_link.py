@@ -194,7 +194,7 @@ class ObdLink:
         """
         bus = self.known.bus
         if not self.is_waiting or bus is None:
-            return Reply(Answer(reason=self.why), Heard((), 0), self._clock())
+            return Reply(Answer(reason=self.why), Heard(()), self._clock())
         began_ms = self._clock()
         try:
             while True:
@@ -204,11 +204,11 @@ class ObdLink:
                     return None
                 answer = parse_answer(raw if raw is not None else self._buffer, self._command)
                 heard = bus.messages(answer.hex_lines)
-                if raw is None or answer.text_lines or heard.broken or any(map(self._concerns, heard.messages)):
+                if raw is None or answer.text_lines or not heard.is_whole or any(map(self._concerns, heard.messages)):
                     break
         except LineGoneError as error:
             self._lose_port("adapter_error", str(error))
-            return Reply(Answer(reason="adapter_error"), Heard((), 0), self._clock())
+            return Reply(Answer(reason="adapter_error"), Heard(()), self._clock())
         self.is_waiting = False
         at_ms = self._clock()
         if self._left_ms is not None and at_ms == began_ms:
@@ -221,7 +221,7 @@ class ObdLink:
         if self.state == "ready":
             self.send(command, concerns, max(0, deadline_ms - self._clock()))
         # The limit is the deadline, so an answer or its absence is there by then.
-        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard((), 0), self._clock())
+        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard(()), self._clock())
 
     def look_again(self) -> None:
         """Ask once more what the car has, in state `ready`; what is new is a new meeting."""

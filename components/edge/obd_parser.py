@@ -56,10 +56,22 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The messages of one answer, lowest ECU address first, and how many lines or sequences were not whole."""
+    """What one answer's lines were.
+
+    Attributes:
+        messages: Of ECUs, lowest address first.
+        broken: How many lines or sequences were not whole.
+        foreign: How many lines were whole and no answer of an ECU to a tester.
+    """
 
     messages: tuple[Message, ...]
-    broken: int
+    broken: int = 0
+    foreign: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that came was messages of ECUs."""
+        return not self.broken and not self.foreign
 
 
 class _Assembler(Protocol):
@@ -95,15 +107,17 @@ class Bus:
             hex_lines: As in elm_answer.Answer; in the order of arrival.
 
         Returns:
-            The whole messages of ECUs; lines that are no answer of an ECU to a tester count as broken.
+            The whole messages of ECUs, and how many lines gave none.
         """
         whole: list[Message] = []
-        broken = 0
+        broken = foreign = 0
         sequences: dict[str, list[str]] = {}
         for line in hex_lines:
             ecu = self._ecu(line)
-            if ecu is None or not self._is_sound(line):
+            if len(line) <= self._header_digits or (len(line) - self._header_digits) % 2 or not self._is_sound(line):
                 broken += 1
+            elif ecu is None:
+                foreign += 1
             elif self._is_alone(line):
                 message = self._one(ecu, [line])
                 whole += [message] if message else []
@@ -115,7 +129,7 @@ class Bus:
             whole += [message] if message else []
             broken += message is None
         whole.sort(key=lambda message: message.ecu)
-        return Heard(tuple(whole), broken)
+        return Heard(tuple(whole), broken, foreign)
 
     def lines(self, size: int) -> int:
         """Return how many lines an ECU's answer of `size` bytes to mode 01 takes."""

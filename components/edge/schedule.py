@@ -7,7 +7,7 @@ period like cards, one moment each, so that no pass carries them all.
     what came of asking             when it is due again
     -----------------------------   ---------------------------------------------------------------
     a value                         F: at once (the next pass); M, S: its moment in the next period; O: never
-    no value, something went wrong  as after a value; O: after 30 s
+    no value, something went wrong  as after a value, but within 5 s
     no value, the ECU has none      after 1, 2, 4, … periods, at most 60 s; from 60 s on every 60 s
 
 Nothing starves, however little fits into a pass: what had no time stays due, and who has been due longest comes first.
@@ -91,7 +91,8 @@ class Schedule:
     def failed(self, signals: Iterable[Signal], at_ms: int) -> None:
         """Note that these were asked, and something else than the car is the reason that they have no value."""
         for turn in self._turns_of(signals):
-            self._deal(turn, at_ms, at_ms + _PERIOD_MS["S"])
+            self._deal(turn, at_ms, math.inf)
+            turn.due_ms = min(turn.due_ms, at_ms + _PERIOD_MS["M"])
 
     def silent(self, signals: Iterable[Signal], at_ms: int) -> None:
         """Note that the car was asked for these and has no value: the more often that happens, the rarer they are."""
