@@ -1,27 +1,29 @@
 """Answers as people read them: tables and lines, made with rich. Otherwise pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 Json = Mapping[str, Any]
+_WIDEST: Final = 36
 
 
 def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
     """Print a table; "nothing yet" where there are no lines."""
-    console = Console()
-    if not lines:
-        console.print(f"{title}: nothing yet")
-        return
-    table = Table(title=title, title_justify="left")
+    Console().print(table(title, columns, lines) if lines else f"{title}: nothing yet")
+
+
+def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) -> Table:
+    """Return a table; None is an empty cell."""
+    made = Table(title=title, title_justify="left")
     for n, column in enumerate(columns):
         # What a line is about must stay whole where the terminal is narrow.
-        table.add_column(column, no_wrap=n == 0)
+        made.add_column(column, no_wrap=n == 0)
     for line in lines:
-        table.add_row(*("" if one is None else str(one) for one in line))
-    console.print(table)
+        made.add_row(*("" if one is None else str(one) for one in line))
+    return made
 
 
 def status(found: Json) -> None:
@@ -91,3 +93,38 @@ def minutes(found: Sequence[Json]) -> None:
 def _mean(minute: Json, key: str) -> str | None:
     mean = minute["summary"][key].get("mean")
     return None if mean is None else f"{mean:.1f}"
+
+
+def car(found: Json, texts: Mapping[str, str]) -> Group:
+    """Return what `odograph car` shows; `texts` has the words of the codes that are known by some."""
+    dtcs = found["dtcs"]
+    who = [
+        ("adapter", found["adapter"] or "?"),
+        ("protocol", found["protocol"] or "the car does not answer"),
+        ("voltage", f"{found['voltage']} V" if found["voltage"] is not None else "?"),
+        ("VIN", found["vin"] or "?"),
+        ("supported", f"{len(found['supported'])} of {len(found['signals'])} items"),
+        ("codes", "the car did not tell" if dtcs is None else f"{len(dtcs)}"),
+        *((one["code"], f"{one['status']} in {one['ecu']}  {texts.get(one['code'], '')}") for one in dtcs or ()),
+    ]
+    signals = [
+        (key, _shown(one["value"]), one["unit"], one["age_ms"], one["reason"])
+        for key, one in found["signals"].items()
+        if one["reason"] != "unsupported"
+    ]
+    return Group(
+        table("car", ("what", "is"), who), table("signals", ("signal", "value", "unit", "age ms", "why not"), signals)
+    )
+
+
+def _shown(value: object) -> str:
+    """Return a value as one cell: no JSON, no more digits and letters than a glance takes in."""
+    if isinstance(value, dict):
+        text = ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    elif isinstance(value, list):
+        text = " ".join(value) or "none"
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    else:
+        text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"

@@ -172,6 +172,7 @@ class ObdCar:
         self._learnt_ms = self._found_ms = self._clock()
         self._look_again_ms = self._learnt_ms + _LOOK_FIRST_MS
         self._fruitless = 0
+        self._is_behind = False
 
     def _take_up(self, deadline_ms: int) -> bool:
         """Wait for what an earlier call has asked; return whether the adapter is free for another question."""
@@ -182,26 +183,33 @@ class ObdCar:
     def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> None:
         """Ask these, the most urgent first, as long as there is time.
 
-        What is on its way at the deadline is taken up by the next call: on a slow adapter no request is in vain.
+        What is on its way at the deadline is taken up by the next call: on a slow adapter no request is in vain. Where
+        the call before had no time for all of its signals, no request is sent half full: what is due again goes along.
         """
+        was_behind, unanswered = self._is_behind, {signal.key for signal in signals}
         if self._link.is_waiting and isinstance(self._asked, Request):
             under_way = self._asked.signals
             signals = [signal for signal in signals if signal not in under_way]
         while self._link.state == "ready" and self._clock() < deadline_ms:
             if not self._link.is_waiting:
+                if was_behind and unanswered and len(signals) < self._grouping.size:
+                    signals = self._schedule.due(self._clock())
                 if self._orders:
                     self._send(self._orders.pop(0))
                 elif signals:
                     self._send(request := self._grouping.request(signals))
                     signals = [signal for signal in signals if signal not in request.signals]
                 else:
-                    return
+                    break
             reply = self._link.reply(deadline_ms)
             if reply is None:
-                return
+                break
+            if isinstance(self._asked, Request):
+                unanswered -= {signal.key for signal in self._asked.signals}
             signals = [*self._heard(reply), *signals]
             if reply.answer.reason == "bus_error":
-                return
+                break
+        self._is_behind = bool(unanswered)
 
     def _send(self, what: Request | str) -> None:
         self._asked = what

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import obd.protocols as obd_protocols
+from obd.codes import DTC as OBD_CODE_TEXTS
 from obd.commands import commands as obd_commands
 from obd.protocols.protocol import Frame as ObdFrame
 from obd.protocols.protocol import Message as ObdMessage
@@ -251,6 +252,15 @@ def decode(signal: Signal, data: bytes) -> Value:
     message.data = bytearray((0x41, signal.pid)) + data
     said = float(decoder([message]).magnitude)  # type: ignore[attr-defined]
     return signal.codec.decode(signal.codec.encode(said))
+
+
+def code_text(code: str) -> str:
+    """Return the words of SAE J2012 for a trouble code; "" where python-OBD has none.
+
+    >>> code_text("P0420"), code_text("P3FFF")
+    ('Catalyst System Efficiency Below Threshold', '')
+    """
+    return str(OBD_CODE_TEXTS.get(code, ""))
 
 
 def parse_pids(heard: Heard, mode: int, sizes: Mapping[int, int]) -> tuple[dict[int, dict[str, bytes]], str]:

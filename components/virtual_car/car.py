@@ -1,118 +1,93 @@
-"""The whole car: adapters on a terminal and a port, gpsd, modem, over one drive. Wiring, and nothing else."""
+"""The running car: a vehicle behind its plugs, with gpsd, modem and control. Wiring, and nothing else."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from components.virtual_car.chip import Fault, no_fault
 from components.virtual_car.clock import Clock
-from components.virtual_car.codes import CodeMemory
-from components.virtual_car.drive import DriveModel
-from components.virtual_car.elm327 import Elm327
+from components.virtual_car.control import ControlPort, Player
 from components.virtual_car.gpsd_double import GpsdDouble
-from components.virtual_car.identity import identity_of
 from components.virtual_car.line import Speed
 from components.virtual_car.modem import Modem
-from components.virtual_car.moment import Drive
-from components.virtual_car.parked import ParkedCar, parked_codes
-from components.virtual_car.recording import load_recording
+from components.virtual_car.orders import Order, OrderError, parse_order
+from components.virtual_car.plug import Plug
+from components.virtual_car.scenario import load_scenario
 from components.virtual_car.serial_port import SerialPort
-from components.virtual_car.tcp_port import TcpPort
-from components.virtual_car.vehicle_bus import two_unit_bus
+from components.virtual_car.vehicle import Options, Vehicle
 
-MOVING_CODES = CodeMemory(pending=("P0171",))
-"""The engine's code memory of a car on the road: a suspicion, nothing confirmed."""
-
-_CHARGING_V, _RESTING_V = 14.1, 12.4
-
-
-@dataclass(frozen=True)
-class Options:
-    """What kind of car.
-
-    Args:
-        seed: Identity, place and phase of the drive.
-        parked: Ignition on, engine off, one stored code.
-        replay: A recording to drive after; None: the drive model.
-        tcp_port: Of the adapter; 0 for any free one.
-        gpsd_port: 0 for any free one.
-        latency_s: From a request to its answer, bus and adapter together.
-        baud: Of the adapter's serial line; 0: no line time.
-        model: `v1.5` or `v2.1`.
-        supported: Signal keys that the car has; None: all that the drive has.
-        codes: The engine's code memory; None: what belongs to the kind of car.
-        fault: What stands between the adapter and its lines.
-    """
-
-    seed: int = 0
-    parked: bool = False
-    replay: Path | None = None
-    tcp_port: int = 0
-    gpsd_port: int = 0
-    latency_s: float = 0.010
-    baud: int = 115_200
-    model: str = "v2.1"
-    supported: frozenset[str] | None = None
-    codes: CodeMemory | None = None
-    fault: Fault = no_fault
-
-
-def drive_of(options: Options) -> tuple[Drive, CodeMemory]:
-    """The drive that the options ask for, and the code memory that belongs to it.
-
-    Raises:
-        UnreadableRecordingError: The recording cannot be replayed.
-    """
-    if options.replay is not None:
-        return load_recording(options.replay), CodeMemory()
-    if options.parked:
-        return ParkedCar(options.seed), parked_codes(options.seed)
-    return DriveModel(options.seed), MOVING_CODES
+__all__ = ["Options", "VirtualCar"]
 
 
 class VirtualCar:
     """A running car; a context manager that stops it. T0 is its construction.
 
     Attributes:
-        obd: Device file of the adapter.
-        obd_tcp: The adapter's TCP port as a URL of pyserial.
         gpsd: `host:port`.
         modem: Device file of the modem.
+        control: `host:port` of the control socket; None: there is none.
         identity: VIN, ICCID, IMEI.
         drive: What the car says, by the time since T0.
+        said: What it has said on its bus.
         clock: The time since T0.
 
     Raises:
         UnreadableRecordingError: The recording cannot be replayed.
+        UnreadableScenarioError: The scenario cannot be played.
         OSError: A port is taken; nothing is left running.
     """
 
     def __init__(self, options: Options | None = None) -> None:
         options = options or Options()
         self.options = options
-        self.drive, codes = drive_of(options)
-        self.identity = identity_of(options.seed)
-        supported = self.drive.supported if options.supported is None else self.drive.supported & options.supported
-        self._bus = two_unit_bus(supported, options.codes or codes, self.identity)
+        scenes = load_scenario(options.scenario) if options.scenario is not None else ()
         self.clock = Clock()
+        self._vehicle = Vehicle(options, self.clock.elapsed_s)
+        self.drive, self.identity, self.said = self._vehicle, self._vehicle.identity, self._vehicle.said
+        # Orders come from a test, from the socket and from the scenario: one after the other.
+        self._ordering = threading.Lock()
         with ExitStack() as stack:
-            speed, fault = Speed(options.baud), options.fault
-            serial = SerialPort(self._adapter(), speed, "virtual_car obd", fault)
-            stack.callback(serial.close)
-            tcp = TcpPort(self._adapter(), speed, options.tcp_port, "virtual_car obd tcp", fault)
-            stack.callback(tcp.close)
+            self._plug = Plug(self._vehicle.adapter, Speed(options.baud), options.tcp_port)
+            stack.callback(self._plug.close)
             gpsd = GpsdDouble(self.drive, self.clock, options.gpsd_port)
             stack.callback(gpsd.close)
             modem = SerialPort(Modem(self.identity), Speed(), "virtual_car modem")
             stack.callback(modem.close)
+            self.control = None
+            if options.control_port is not None:
+                control = ControlPort(self._obey, options.control_port)
+                stack.callback(control.close)
+                self.control = f"127.0.0.1:{control.port}"
+            if scenes:
+                stack.callback(Player(scenes, self.clock, self._obey).close)
             self._running = stack.pop_all()
-        self.obd = serial.path
-        self.obd_tcp = f"socket://127.0.0.1:{tcp.port}"
         self.gpsd = f"127.0.0.1:{gpsd.port}"
         self.modem = modem.path
+
+    @property
+    def obd(self) -> str:
+        """Device file of the adapter; while it is unplugged there is none of that name."""
+        return self._plug.path
+
+    @property
+    def obd_tcp(self) -> str:
+        """The adapter's TCP port as a URL of pyserial."""
+        return f"socket://127.0.0.1:{self._plug.tcp_port}"
+
+    def order(self, document: Mapping[str, object]) -> Mapping[str, object]:
+        """Order something of the running car.
+
+        Args:
+            document: As at the control socket; `orders` has the table.
+
+        Returns:
+            The state after it.
+
+        Raises:
+            OrderError: Nobody can obey that.
+        """
+        return self._obey(parse_order(document))
 
     def __enter__(self) -> Self:
         return self
@@ -126,12 +101,14 @@ class VirtualCar:
         """Stop everything; idempotent."""
         self._running.close()
 
-    def _adapter(self) -> Elm327:
-        options = self.options
-        return Elm327(self._ask, self._voltage, latency_s=options.latency_s, model=options.model)
-
-    def _ask(self, address: int, request: bytes) -> Sequence[tuple[int, bytes]]:
-        return self._bus.ask(address, request, self.drive.at(self.clock.elapsed_s()))
-
-    def _voltage(self) -> float:
-        return _CHARGING_V if self.drive.at(self.clock.elapsed_s()).engine_runs else _RESTING_V
+    def _obey(self, order: Order) -> Mapping[str, object]:
+        with self._ordering:
+            self._vehicle.obey(order)
+            if order.plugged is False:
+                self._plug.pull_out()
+            elif order.plugged is not None:
+                try:
+                    self._plug.put_in(None if order.plugged is True else order.plugged)
+                except OSError as error:
+                    raise OrderError(f"plugged: the adapter stays out: {error}") from error
+            return {**self._vehicle.state(), "plugged": self._plug.is_in, "obd": self.obd, "obd_tcp": self.obd_tcp}

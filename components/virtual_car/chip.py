@@ -1,12 +1,11 @@
-"""What a serial line needs to know of the chip at its end, and the seam for faults. Pure.
+"""What a serial line needs to know of the chip at its end. Pure.
 
 A chip is a pure machine: something happens to it, and it says what to send and when it wants to be woken. The clock and
 the line belong to `line`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,3 @@ class Chip(Protocol):
     def woke(self) -> Turn:
         """The time of the last turn's `wake_s` is over and nothing came in."""
         ...
-
-
-Fault: TypeAlias = Callable[[Turn], Turn]
-"""What stands between a chip and its line: silence, garbage or delay made of the turn that the chip wanted."""
-
-
-def no_fault(turn: Turn) -> Turn:
-    """A line in order."""
-    return turn

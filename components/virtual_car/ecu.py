@@ -78,7 +78,7 @@ class Ecu:
             return self._freeze_code()
         item = BY_PID[pid]
         value = moment.values.get(item.key)
-        return None if value is None else item.encode(value)
+        return value if value is None or isinstance(value, bytes) else item.encode(value)
 
     def _freeze_code(self) -> bytes:
         """The code that caused the freeze frame; 0000: there is none."""

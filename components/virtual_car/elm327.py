@@ -1,25 +1,31 @@
 """An ELM327 as its client meets it: bytes in, bytes and waits out. Pure: no line, no clock; it is woken.
 
-It plays versions 1.5 and 2.1, the ones most adapters claim to be, on ISO 15765-4 CAN (protocol 6). Written from the
-command descriptions of the ELM327 data sheet. The times, which a client can measure:
+It plays versions 1.5 and 2.1, the ones most adapters claim to be, on any of the buses that OBD-II cars have (`buses`).
+Written from the command descriptions of the ELM327 data sheet. The times, which a client can measure:
 
-* A request is answered `latency_s` after its carriage return; the car is asked at that instant, not earlier.
+* A request is answered `latency_s`, and what the bus is slower than CAN, after its carriage return; the car is asked
+  at that instant, not earlier.
 * The response-count digit ends a request with the n-th line.
 * Without it the adapter waits for further answers: with ATAT0 the whole of ATST (32 hex = 205 ms by default); with
   ATAT1, the default, 2 x latency + 20 ms; with ATAT2 latency + 10 ms; never longer than ATST.
 * A request that nobody answers ends with NO DATA when ATST is over, whatever ATAT says: no answer, nothing to adapt
-  to. The latency, being half the adapter's own, comes on top and is never the reason for NO DATA.
+  to. The latency, being half the adapter's own, comes on top and is never the reason for NO DATA; a fault's `slow_s`
+  is the units' and may be.
+
+Each fault that is on acts where it belongs: on the bus (`units`, `frames`), on the lines, on the text, on the settings.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
-from components.virtual_car import isotp
+from components.virtual_car.buses import BUSES, NAMES, Bus, Look, silence
 from components.virtual_car.chip import Turn
+from components.virtual_car.faults import Fault, Units
 
-Ask: TypeAlias = Callable[[int, bytes], Sequence[tuple[int, bytes]]]
-"""Put a request on the car's bus now: (address, request) -> (CAN identifier, message) of each unit that answers."""
+Ask: TypeAlias = Callable[[int, bytes], Units]
+"""Put a request on the car's bus now: (address, request) -> (unit, message) of each that answers; as on 11-bit CAN."""
 
 BANNERS = {"v1.5": "ELM327 v1.5", "v2.1": "ELM327 v2.1"}
 """Model -> what ATI and a reset say."""
@@ -27,26 +33,14 @@ BANNERS = {"v1.5": "ELM327 v1.5", "v2.1": "ELM327 v2.1"}
 RESET_S = 0.1
 CAN_11_500 = 6
 _TICK_S = 0.004096
+_ANYBODY = b"\x01\x00"
 _HEX = frozenset("0123456789ABCDEF")
-_PROTOCOLS = (
-    "AUTO",
-    "SAE J1850 PWM",
-    "SAE J1850 VPW",
-    "ISO 9141-2",
-    "ISO 14230-4 (KWP 5BAUD)",
-    "ISO 14230-4 (KWP FAST)",
-    "ISO 15765-4 (CAN 11/500)",
-    "ISO 15765-4 (CAN 29/500)",
-    "ISO 15765-4 (CAN 11/250)",
-    "ISO 15765-4 (CAN 29/250)",
-    "SAE J1939 (CAN 29/250)",
-    "USER1 (CAN 11/125)",
-    "USER2 (CAN 11/50)",
-)
-# What the adapter says on a bus that is not there, by the protocol that the client insists on.
-_WRONG_BUS = dict.fromkeys((3, 4, 5), "BUS INIT: ...ERROR") | dict.fromkeys((8, 9, 10, 11, 12), "CAN ERROR")
+# Commands that came with version 2: 1.5 was never Elm's own, its makers have what 1.4 had.
+_NEWER = frozenset({"CTM1", "CTM5"})
 # Commands that have nothing to change in this double.
-_ACCEPTED = frozenset({"AL", "NL", "M0", "M1", "CFC0", "CFC1", "R1", "V0", "V1", "BI", "SS", "KW0", "KW1", "FE"})
+_ACCEPTED = (
+    frozenset({"AL", "NL", "M0", "M1", "CFC0", "CFC1", "R1", "V0", "V1", "BI", "SS", "KW0", "KW1", "FE"}) | _NEWER
+)
 
 
 @dataclass
@@ -60,8 +54,8 @@ class _Settings:
     can_formatting: bool = True
     adaptive: int = 1
     st: int = 0x32
-    header: int = 0x7DF
-    only_from: int | None = None
+    header: str | None = None
+    receive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,22 +74,35 @@ class Elm327:
         voltage: What ATRV measures at the plug, volts.
         latency_s: Time from a request to its answer, bus and adapter together; 0 or more.
         model: A key of `BANNERS`.
+        bus: The digit of the bus that the car has, 1 to 9.
+        faults: Those that are on now.
     """
 
     def __init__(
-        self, ask: Ask, voltage: Callable[[], float], *, latency_s: float = 0.010, model: str = "v2.1"
+        self,
+        ask: Ask,
+        voltage: Callable[[], float],
+        *,
+        latency_s: float = 0.010,
+        model: str = "v2.1",
+        bus: int = CAN_11_500,
+        faults: Callable[[], Sequence[Fault]] = tuple,
     ) -> None:
         self._ask = ask
         self._voltage = voltage
         self._latency_s = latency_s
         self._banner = BANNERS[model]
+        self._unknown = frozenset() if model == "v2.1" else _NEWER
+        self._bus_of_the_car = bus
+        self._faults = faults
         self._line = ""
         self._last_line = ""
         # The protocol is kept in the chip's own memory: a reset does not change it.
-        self._protocol, self._automatic, self._found = CAN_11_500, True, False
-        self._settings = _Settings()
+        self._protocol, self._automatic, self._is_open = CAN_11_500, True, False
+        self._commanded = _Settings()
         self._when_woken: Callable[[], Turn] | None = None
         self._deaf = False
+        self._lines_before: Sequence[str] = ()
 
     @property
     def echo(self) -> bool:
@@ -105,6 +112,8 @@ class Elm327:
     def received(self, data: bytes) -> Turn:
         """Hear bytes; while a request runs, the first of them stops it and is lost, as on the real chip."""
         whole = Turn(keeps_waiting=True)
+        if self._is_dead:
+            return whole
         for byte in data:
             turn = self._heard(byte)
             if not turn.keeps_waiting:
@@ -114,14 +123,34 @@ class Elm327:
     def woke(self) -> Turn:
         """Go on with what the chip waited for."""
         step, self._when_woken, self._deaf = self._when_woken, None, False
-        return step() if step else Turn()
+        turn = step() if step else Turn()
+        return replace(turn, out=self._sent(turn.out))
+
+    @property
+    def _settings(self) -> _Settings:
+        """The settings as they work: what was commanded, except where a fault knows better."""
+        settings = self._commanded
+        for fault in self._faults():
+            if fault.forced:
+                settings = replace(settings, **fault.forced)
+        return settings
+
+    @property
+    def _is_dead(self) -> bool:
+        return any(fault.deaf for fault in self._faults())
+
+    def _sent(self, text: bytes) -> bytes:
+        """What leaves of a piece of text."""
+        for fault in self._faults():
+            text = b"" if fault.deaf else fault.text(text)
+        return text
 
     def _heard(self, byte: int) -> Turn:
         if byte in b"\x00\n" or self._deaf:
             return Turn(keeps_waiting=True)
         if self._when_woken is not None:
             self._when_woken = None
-            return Turn(self._lines("STOPPED") + self._prompt())
+            return Turn(self._sent(self._lines("STOPPED") + self._prompt()))
         echo = bytes([byte]) if self._settings.echo else b""
         if byte != ord("\r"):
             if byte > ord(" "):
@@ -132,8 +161,12 @@ class Elm327:
         # An empty line repeats the one before.
         line, self._line = self._line or self._last_line, ""
         self._last_line = line
+        stall_s = sum(fault.stall_s for fault in self._faults())
+        if stall_s:
+            self._when_woken = lambda: self._obeyed(line)
+            return Turn(echo, stall_s)
         turn = self._obeyed(line)
-        return Turn(echo + turn.out, turn.wake_s)
+        return Turn(echo + self._sent(turn.out), turn.wake_s)
 
     def _obeyed(self, line: str) -> Turn:
         """Do what a line says; spaces are gone and letters are capital."""
@@ -145,7 +178,7 @@ class Elm327:
             answer = self._command(line[2:])
             return Turn(self._lines("?" if answer is None else answer) + self._prompt())
         request = self._request(line)
-        if request is None:
+        if request is None or (request.max_lines and any(fault.count_unknown for fault in self._faults())):
             return Turn(self._lines("?") + self._prompt())
         return self._begun(request)
 
@@ -160,21 +193,20 @@ class Elm327:
     def _prompt(self) -> bytes:
         return self._end_of_line() + b">"
 
-    def _hex(self, data: bytes) -> str:
-        # The chip puts a space behind every byte, the last one of a line included.
-        return "".join(f"{byte:02X} " for byte in data) if self._settings.spaces else data.hex().upper()
-
     # ---- AT commands
 
     def _reset(self) -> Turn:
-        self._settings = _Settings()
-        self._found = False
-        self._deaf = True
-        self._when_woken = lambda: Turn(self._end_of_line() * 2 + self._lines(self._banner) + self._prompt())
+        self._commanded, self._is_open, self._deaf = _Settings(), False, True
+        self._when_woken = lambda: Turn(self._greeting() + self._prompt())
         return Turn(wake_s=RESET_S)
+
+    def _greeting(self) -> bytes:
+        return self._end_of_line() * 2 + self._lines(self._banner)
 
     def _command(self, command: str) -> str | None:
         """Obey an AT command; the answer, None: not known."""
+        if command in self._unknown or any(command.startswith(fault.unknown) for fault in self._faults()):
+            return None
         said = self._told(command)
         if said is not None:
             return said
@@ -184,13 +216,13 @@ class Elm327:
         """The commands that ask for something."""
         if command == "RV":
             return f"{self._voltage():.1f}V"
-        number = self._protocol if self._found or not self._automatic else 0
+        number = self._protocol if self._is_open or not self._automatic else 0
         auto, auto_number = ("AUTO, ", "A") if self._automatic else ("", "")
         known = {
             "I": self._banner,
             "@1": "OBDII to RS232 Interpreter",
             "IGN": "ON",
-            "DP": auto + _PROTOCOLS[number] if number else "AUTO",
+            "DP": auto + NAMES[number] if number else "AUTO",
             "DPN": f"{auto_number}{number:X}",
         }
         return known.get(command)
@@ -201,19 +233,19 @@ class Elm327:
         name, digit = command[:-1], command[-1:]
         if name not in flags or digit not in {"0", "1"}:
             return False
-        setattr(self._settings, flags[name], digit == "1")
+        setattr(self._commanded, flags[name], digit == "1")
         return True
 
     def _set_value(self, command: str) -> bool:
         """The commands that carry a number, and the two that forget."""
         if command == "D":
-            self._settings = _Settings()
+            self._commanded = _Settings()
         elif command == "PC":
-            self._found = False
+            self._is_open = False
         elif command in {"AT0", "AT1", "AT2"}:
-            self._settings.adaptive = int(command[2])
+            self._commanded.adaptive = int(command[2])
         elif command in {"CRA", "AR"}:
-            self._settings.only_from = None
+            self._commanded.receive = None
         else:
             return self._set_number(command)
         return True
@@ -222,7 +254,8 @@ class Elm327:
         for name, lengths, obey in (
             ("ST", {2}, self._set_timeout),
             ("SH", {3, 6, 8}, self._set_header),
-            ("CRA", {3}, self._set_filter),
+            ("CRA", {3, 8}, self._set_receive),
+            ("CP", {2}, self._set_priority),
             ("SP", {1, 2}, self._set_protocol),
             ("TP", {1, 2}, self._set_protocol),
         ):
@@ -233,24 +266,28 @@ class Elm327:
 
     def _set_timeout(self, digits: str) -> bool:
         # 00 stands for the default, by the data sheet.
-        self._settings.st = int(digits, 16) or 0x32
+        self._commanded.st = int(digits, 16) or 0x32
         return True
 
     def _set_header(self, digits: str) -> bool:
-        # Longer headers belong to other protocols: taken, and then nobody on this bus hears them.
-        self._settings.header = int(digits, 16)
+        # One that belongs to another bus is taken, and then nobody on this one hears it.
+        self._commanded.header = digits
         return True
 
-    def _set_filter(self, digits: str) -> bool:
-        self._settings.only_from = int(digits, 16)
+    def _set_receive(self, digits: str) -> bool:
+        self._commanded.receive = digits
+        return True
+
+    def _set_priority(self, _digits: str) -> bool:
+        # The bits of a 29-bit header before those of ATSH; units do not look at them.
         return True
 
     def _set_protocol(self, digits: str) -> bool:
         number = int(digits[-1], 16)
-        if number >= len(_PROTOCOLS) or (len(digits) == 2 and digits[0] not in "0A"):
+        if number >= len(NAMES) or (len(digits) == 2 and digits[0] not in "0A"):
             return False
         self._automatic = number == 0 or len(digits) == 2
-        self._protocol, self._found = number or CAN_11_500, False
+        self._protocol, self._is_open = number or CAN_11_500, False
         return True
 
     # ---- requests
@@ -260,62 +297,112 @@ class Elm327:
         if not _HEX.issuperset(line) or len(line) < 2:
             return None
         message, count = bytes.fromhex(line[: len(line) // 2 * 2]), line[len(line) // 2 * 2 :]
-        if not self._settings.can_formatting:
+        if not self._settings.can_formatting and self._bus.is_can:
             # The client writes the ISO-TP length byte itself.
             message = message[1 : 1 + message[0]]
         if not 1 <= len(message) <= 7:
             return None
         return _Request(message, int(count, 16) or None if count else None)
 
-    def _begun(self, request: _Request) -> Turn:
-        out = b""
-        if self._automatic and not self._found:
-            out = b"SEARCHING..."
-            self._protocol = CAN_11_500
-        self._when_woken = lambda: self._arrived(request)
-        return Turn(out, self._latency_s)
+    @property
+    def _bus(self) -> Bus:
+        # The ones beside OBD-II's are CAN too.
+        return BUSES.get(self._protocol, BUSES[CAN_11_500])
 
-    def _unanswered(self, why: str) -> Turn:
-        searched = self._end_of_line() if self._automatic and not self._found else b""
-        return Turn(searched + self._lines(why) + self._prompt())
+    def _begun(self, request: _Request) -> Turn:
+        out, wait_s = b"", self._answer_s()
+        if not self._is_open:
+            if self._automatic:
+                self._protocol = self._bus_of_the_car
+            out = b"SEARCHING..." if self._automatic else self._bus.init_words.encode()
+            wait_s += self._bus.init_s
+        slow_s = sum(fault.slow_s for fault in self._faults())
+        if slow_s > self._timeout_s():
+            # Nobody has answered in time; what comes later finds nobody listening.
+            self._when_woken = lambda: self._ended(self._nothing(), self._progress())
+            return Turn(out, wait_s + self._timeout_s())
+        self._when_woken = lambda: self._arrived(request)
+        return Turn(out, wait_s + slow_s)
+
+    def _progress(self) -> bytes:
+        """What ends the line on which the opening of a bus is told, that was not open when the request began."""
+        if self._automatic:
+            return self._end_of_line()
+        return self._lines("OK" if self._is_open else "ERROR") if self._bus.init_words else b""
+
+    def _nothing(self) -> list[str]:
+        """What the adapter says when nobody answers."""
+        if not self._is_open and self._automatic:
+            return ["UNABLE TO CONNECT"]
+        if not self._is_open and self._bus.init_words:
+            return []
+        return [silence(self._protocol, self._bus_of_the_car)]
 
     def _arrived(self, request: _Request) -> Turn:
         """The instant at which the units answer."""
+        was_open, settings = self._is_open, self._settings
+        look = Look(settings.spaces, settings.headers, settings.can_formatting)
+        lines = [line for unit, frame in self._heard_frames(request) for line in self._bus.shown(unit, frame, look)]
+        # A bus is open when anybody is there, whether or not this request has an answer.
+        self._is_open = was_open or bool(lines) or bool(self._asked(_ANYBODY))
+        progress = b"" if was_open else self._progress()
+        if not lines:
+            nothing = self._nothing()
+            self._when_woken = lambda: self._ended(nothing, progress)
+            return Turn(wake_s=self._timeout_s())
+        limit = None if any(fault.count_ignored for fault in self._faults()) else request.max_lines
+        if limit is not None and len(lines) >= limit:
+            return self._ended(lines[:limit], progress)
+        said = self._said(lines)
+        self._when_woken = lambda: self._ended([])
+        return Turn(progress + said, self._wait_for_more_s())
+
+    def _asked(self, message: bytes, header: str | None = None) -> Units:
+        """What the units of the car answer, on the bus that the chip is at."""
+        if self._protocol != self._bus_of_the_car or not self._bus.understands(message):
+            return []
+        ask: Callable[[bytes], Units] = partial(self._ask, self._bus.address(header))
+        for fault in self._faults():
+            ask = partial(fault.units, ask)
+        return ask(message)
+
+    def _heard_frames(self, request: _Request) -> Units:
+        """The frames that reach the adapter."""
         settings = self._settings
-        heard = self._ask(settings.header, request.message) if self._protocol == CAN_11_500 else []
-        answers = [(source, message) for source, message in heard if settings.only_from in (None, source)]
-        if not answers:
-            nothing = "UNABLE TO CONNECT" if self._automatic and not self._found else "NO DATA"
-            self._when_woken = lambda: self._unanswered(_WRONG_BUS.get(self._protocol, nothing))
-            return Turn(wake_s=settings.st * _TICK_S)
-        lines = [line for source, message in answers for line in self._shown(source, message)]
-        searched = self._end_of_line() if self._automatic and not self._found else b""
-        self._found = True
-        if request.max_lines is not None and len(lines) >= request.max_lines:
-            return Turn(searched + self._lines(*lines[: request.max_lines]) + self._prompt())
-        self._when_woken = lambda: Turn(self._prompt())
-        return Turn(searched + self._lines(*lines), self._wait_for_more_s())
+        frames: Units = [
+            (unit, frame)
+            for unit, message in self._asked(request.message, settings.header)
+            if self._bus.passes(settings.receive, unit)
+            for frame in self._bus.frames(message)
+        ]
+        for fault in self._faults():
+            frames = fault.frames(frames)
+        return frames
+
+    def _answer_s(self) -> float:
+        return self._latency_s + self._bus.slow_s
+
+    def _said(self, lines: Sequence[str]) -> bytes:
+        """The lines of a request's answer as the adapter tells them."""
+        before, self._lines_before = self._lines_before, lines
+        for fault in self._faults():
+            lines = fault.lines(lines, before)
+        return self._lines(*lines)
+
+    def _ended(self, lines: Sequence[str], out: bytes = b"") -> Turn:
+        """The end of a request, with its last lines."""
+        out += self._said(lines) if lines else b""
+        faults = self._faults()
+        if any(fault.loses_settings for fault in faults):
+            self._commanded, self._is_open = _Settings(), False
+        if any(fault.greets for fault in faults):
+            out += self._greeting()
+        return Turn(out + self._prompt())
+
+    def _timeout_s(self) -> float:
+        return self._settings.st * _TICK_S
 
     def _wait_for_more_s(self) -> float:
-        whole = self._settings.st * _TICK_S
-        adapted = {0: whole, 1: 2 * self._latency_s + 0.020, 2: self._latency_s + 0.010}
+        whole = self._timeout_s()
+        adapted = {0: whole, 1: 2 * self._answer_s() + 0.020, 2: self._answer_s() + 0.010}
         return min(whole, adapted[self._settings.adaptive])
-
-    def _shown(self, source: int, message: bytes) -> list[str]:
-        """The lines that a unit's answer becomes."""
-        frames = isotp.frames(message)
-        settings = self._settings
-        if settings.headers:
-            gap = " " if settings.spaces else ""
-            whole = not settings.can_formatting
-            # With formatting on the chip hides the padding of a single frame, not that of a last consecutive one.
-            cut = [frame if whole or len(frames) > 1 else frame[: 1 + frame[0]] for frame in frames]
-            return [f"{source:03X}{gap}{self._hex(frame)}" for frame in cut]
-        if not settings.can_formatting:
-            return [self._hex(frame) for frame in frames]
-        if len(frames) == 1:
-            return [self._hex(message)]
-        gap = " " if settings.spaces else ""
-        parts = [frames[0][2:], *(frame[1:] for frame in frames[1:])]
-        numbered = [f"{number % 16:X}:{gap}{self._hex(part)}" for number, part in enumerate(parts)]
-        return [f"{len(message):03X}", *numbered]

@@ -8,7 +8,7 @@ import select
 import time
 from dataclasses import dataclass
 
-from components.virtual_car.chip import Chip, Fault, Turn, no_fault
+from components.virtual_car.chip import Chip, Turn
 
 _READ_BYTES = 1024
 # A write in pieces of this size: long answers trickle, short ones are one system call.
@@ -59,15 +59,13 @@ class Line:
         chip: What is at the end of the line.
         speed: Line speed; sending and hearing both take their time.
         stop: Ends `serve`.
-        fault: What stands between chip and line.
     """
 
-    def __init__(self, fd: int, chip: Chip, speed: Speed, stop: Stop, fault: Fault = no_fault) -> None:
+    def __init__(self, fd: int, chip: Chip, speed: Speed, stop: Stop) -> None:
         self._fd = fd
         self._chip = chip
         self._speed = speed
         self._stop = stop
-        self._fault = fault
         self._sent_until = 0.0
         self._wake_at: float | None = None
 
@@ -110,9 +108,8 @@ class Line:
         now = time.monotonic()
         return self._obey(self._chip.received(data), now, began if echoing else now)
 
-    def _obey(self, wish: Turn, now: float, sending_from: float) -> bool:
+    def _obey(self, turn: Turn, now: float, sending_from: float) -> bool:
         """Do what the chip wants; False: the line has ended."""
-        turn = self._fault(wish)
         if not turn.keeps_waiting:
             self._wake_at = None if turn.wake_s is None else now + turn.wake_s
         self._sent_until = max(self._sent_until, sending_from)

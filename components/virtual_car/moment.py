@@ -18,8 +18,9 @@ class O2:
     trim_percent: float | None
 
 
-Value: TypeAlias = float | bool | O2
-"""A number in the unit of the signal table; a bit-coded enumeration as its byte; a bool; an oxygen sensor."""
+Value: TypeAlias = float | bool | O2 | bytes
+"""A number in the unit of the signal table; a bit-coded enumeration as its byte; a bool; an oxygen sensor. Bytes are
+the PID's data bytes as they are."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Moment:
     def engine_runs(self) -> bool:
         """Whether the crankshaft turns; a car that does not tell its engine speed counts as standing."""
         rpm = self.values.get("rpm")
-        return isinstance(rpm, int | float) and rpm > 0
+        return any(rpm) if isinstance(rpm, bytes) else isinstance(rpm, int | float) and rpm > 0
 
 
 class Drive(Protocol):

@@ -36,8 +36,8 @@ def _linear(size: int, steps_per_unit: float, offset: float = 0.0) -> Callable[[
     lowest, highest = 0.0 - offset, top / steps_per_unit - offset
 
     def encode(value: Value) -> bytes:
-        if isinstance(value, O2):
-            raise TypeError(f"wanted a number, got {value}")
+        if isinstance(value, O2 | bytes):
+            raise TypeError(f"wanted a number, got {value!r}")
         raw = round((value + offset) * steps_per_unit)
         if not 0 <= raw <= top:
             raise ValueError(f"{value} is outside {lowest:.7g}..{highest:.7g}")
@@ -58,6 +58,8 @@ def _two_systems(value: Value) -> bytes:
 
 def _o2(value: Value) -> bytes:
     """Voltage in steps of 5 mV and the trim that the sensor drives, FF if none; a bare number is a voltage."""
+    if isinstance(value, bytes):
+        raise TypeError(f"wanted a sensor, got {value!r}")
     sensor = value if isinstance(value, O2) else O2(float(value), None)
     voltage = _linear(1, 200)(sensor.voltage_v)[0]
     return bytes([voltage, 0xFF if sensor.trim_percent is None else _trim(sensor.trim_percent)])
@@ -116,6 +118,13 @@ MEMORY_PIDS: Mapping[str, int] = {"dtc_status": 0x01, "dtc_ff": 0x02}
 
 ALL_KEYS: frozenset[str] = frozenset(BY_KEY) | frozenset(MEMORY_PIDS)
 """The 36 items of a fully equipped car."""
+
+
+def size_of(pid: int) -> int:
+    """The data bytes of a PID of mode 01 that the car has."""
+    if pid in BY_PID:
+        return BY_PID[pid].size
+    return 2 if pid == MEMORY_PIDS["dtc_ff"] else 4
 
 
 def pids_of(keys: Iterable[str]) -> frozenset[int]:

@@ -4,7 +4,7 @@ import select
 import socket
 import threading
 
-from components.virtual_car.chip import Chip, Fault, no_fault
+from components.virtual_car.chip import Chip
 from components.virtual_car.line import Line, Speed, Stop
 
 
@@ -19,18 +19,16 @@ class TcpPort:
         speed: Of the serial line inside the adapter.
         port: 0 for any free one.
         name: For the thread.
-        fault: What stands between chip and line.
 
     Raises:
         OSError: The port is taken.
     """
 
-    def __init__(self, chip: Chip, speed: Speed, port: int, name: str, fault: Fault = no_fault) -> None:
+    def __init__(self, chip: Chip, speed: Speed, port: int, name: str) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._chip = chip
         self._speed = speed
-        self._fault = fault
         self._stop = Stop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -51,4 +49,4 @@ class TcpPort:
             with client:
                 client.settimeout(0)
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                Line(client.fileno(), self._chip, self._speed, self._stop, self._fault).serve()
+                Line(client.fileno(), self._chip, self._speed, self._stop).serve()

@@ -11,7 +11,6 @@ from components.edge.obd_car import ObdCar
 from components.edge.ports import Car, CarAwayError, Dtc, Sample
 from components.edge.system_clock import elapsed_ms
 from components.virtual_car.car import Options, VirtualCar
-from components.virtual_car.chip import Turn
 from components.virtual_car.codes import CodeMemory
 from components.wire.signals import BY_KEY, OBD_SIGNALS, REASONS
 from tests.fakes import FakeCar
@@ -30,17 +29,12 @@ class Kind:
 
 
 def on_virtual_car(port: str) -> Iterator[Kind]:
-    is_silent = False
-
-    def fault(turn: Turn) -> Turn:
-        return Turn() if is_silent else turn
-
-    def leave() -> None:
-        nonlocal is_silent
-        is_silent = True
-
-    options = Options(parked=True, codes=CODES, supported=HAS, latency_s=0.004, fault=fault)
+    options = Options(parked=True, codes=CODES, supported=HAS, latency_s=0.004)
     with VirtualCar(options) as running:
+
+        def leave() -> None:
+            running.order({"fault": "silent"})
+
         car = ObdCar(getattr(running, port), clock=elapsed_ms)
         yield Kind(car, leave)
         car.close()
