@@ -5,6 +5,7 @@ clock has come as far, so that a call that overruns overruns here too.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +18,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
 from components.edge.obd_car import ObdCar
-from components.edge.ports import CarAwayError
+from components.edge.ports import CarAwayError, Sample
 from components.edge.recorder import Recorder, Sources
 from components.edge.timeline import Timeline
+from components.virtual_car.elm327 import CAN_11_500
 from components.wire import signals
 from components.wire.signals import OBD_SIGNALS
 from tests.edge_parts import ONE, T0, InlineLane, as_lane
@@ -44,8 +46,8 @@ HEALS_WITHIN_S = 8
 class AheadLane:
     """A lane of width 1: a call is made at once, in a time of its own, and answered when the reactor is there."""
 
-    def __init__(self, reactor: Clock, time: Time) -> None:
-        self._reactor, self._time = reactor, time
+    def __init__(self, reactor: Clock, time: Time, complaints: list[str]) -> None:
+        self._reactor, self._time, self._complaints = reactor, time, complaints
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         now_s = self._reactor.seconds()
@@ -55,9 +57,25 @@ class AheadLane:
             result = function(*args, **kwargs)
         except CarAwayError as error:
             self._reactor.callLater(self._time.at_ms / 1000 - now_s, answer.errback, error)
+        except Exception as error:
+            self._complaints.append(f"{now_s}: the car's driver raised {error!r}")
+            raise
         else:
             self._reactor.callLater(self._time.at_ms / 1000 - now_s, answer.callback, result)
         return await answer
+
+
+class WatchedCar(ObdCar):
+    """It remembers what was not the engine's in the latest samples: an engine that was away when the car was met."""
+
+    foreign: deque[frozenset[str]]
+
+    def sample(self, deadline_ms: int) -> Sample:
+        sample = super().sample(deadline_ms)
+        engines = {"7E8", "18DAF110", "10"}
+        owners = {signal.key: self._owners.get(signal.pid or 0) for signal in OBD_SIGNALS}
+        self.foreign.append(frozenset(key for key, ecu in owners.items() if ecu is not None and ecu not in engines))
+        return sample
 
 
 @dataclass
@@ -66,11 +84,13 @@ class Drive:
 
     Attributes:
         faults: Name, begin and end (seconds of the reactor's clock) of each, in order.
+        bus: The digit of the car's bus.
         healed_s: By the place of a fault: how long after its end every fast signal was measured anew.
     """
 
     seed: int
     seconds: int
+    bus: int = CAN_11_500
     complaints: list[str] = field(default_factory=list)
     faults: list[tuple[str, float, float]] = field(default_factory=list)
     healed_s: dict[int, float] = field(default_factory=dict)
@@ -83,15 +103,16 @@ class Drive:
         """Drive; `note` is told of each second that is over."""
         reactor, time = Clock(), Time()
         reactor.advance(time.at_ms / 1000)
-        self._adapter, self._began_s = SimulatedAdapter(time, seed=self.seed), reactor.seconds()
+        self._adapter, self._began_s = SimulatedAdapter(time, bus=self.bus, seed=self.seed), reactor.seconds()
         self._last_ms = round(1000 * self._began_s)
-        car = ObdCar("auto", clock=time, open_line=self._adapter.open)
+        self._car = WatchedCar("auto", clock=time, open_line=self._adapter.open)
+        self._car.foreign = deque(maxlen=3)
         gps, sessions = FakeGps(), count(1)
         recorder = Recorder(
             reactor=reactor,
             elapsed_ms=lambda: round(reactor.seconds() * 1000),
-            sources=Sources(car, gps, None, 1000, 60, "full", "c" * 16),
-            car_lane=cast("Lane", AheadLane(reactor, time)),
+            sources=Sources(self._car, gps, None, 1000, 60, "full", "c" * 16),
+            car_lane=cast("Lane", AheadLane(reactor, time, self.complaints)),
             file_lane=as_lane(InlineLane()),
             journal=self,
             timeline=Timeline(ONE, "ntp", T0 - self._last_ms),
@@ -159,11 +180,13 @@ class Drive:
         of_car = {signal.key: values[signal.key] for signal in OBD_SIGNALS if signal.key in values}
         self.values += len(of_car)
         measured = {key: at_ms - ages.get(key, 0) for key in of_car}
-        for key, value in untrue(self._adapter, of_car, measured).items():
+        foreign = frozenset[str]().union(*self._car.foreign)
+        for key, value in untrue(self._adapter, of_car, measured, foreign).items():
             self._complain(at_ms, f"{key} = {value!r}, measured at {measured[key]}, was never said")
-        # A signal that is in neither part is unsupported, and this car has them all.
+        # A signal that is in neither part is unsupported; this car has them all, unless its engine was away when met.
         absent = {signal.key: why.get(signal.key, "unsupported") for signal in OBD_SIGNALS if signal.key not in values}
-        if wrong := {key: reason for key, reason in absent.items() if reason not in REASONS - {"unsupported"}}:
+        known = REASONS if foreign else REASONS - {"unsupported"}
+        if wrong := {key: reason for key, reason in absent.items() if reason not in known}:
             self._complain(at_ms, f"no reason of this car's: {wrong}")
         if values.get("gps_fix") != 3:
             self._complain(at_ms, "no position")

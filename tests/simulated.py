@@ -10,20 +10,23 @@ that a test can tell what the car said from what was made of it on the way.
 import math
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count, islice
+from typing import TYPE_CHECKING
 
 from components.edge.serial_line import LineGoneError
 from components.virtual_car.codes import CodeMemory, FreezeFrame
-from components.virtual_car.drive import DriveModel
-from components.virtual_car.elm327 import Elm327
+from components.virtual_car.elm327 import CAN_11_500, Elm327
 from components.virtual_car.identity import identity_of
-from components.virtual_car.moment import Drive, Moment, Value
-from components.virtual_car.pids import BY_KEY as ITEMS
+from components.virtual_car.marked import MarkedDrive
+from components.virtual_car.moment import Drive
 from components.virtual_car.vehicle_bus import ENGINE, two_unit_bus
-from components.wire.signals import BY_KEY, BY_PID, Linear
+from components.wire.signals import BY_KEY, BY_PID
 from components.wire.signals import Value as Reported
+
+if TYPE_CHECKING:
+    from components.virtual_car.faults import Fault
 
 BusMessages = Sequence[tuple[int, bytes]]
 _REMEMBERED = 64
@@ -40,35 +43,6 @@ class Time:
         return math.floor(self.at_ms)
 
 
-class MarkedDrive:
-    """A drive in which every number is a mark of its moment: two instants 20 ms apart never look alike for long.
-
-    Items that are no numbers (words, bits, codes) are those of the real drive.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._drive = DriveModel(seed)
-        self.supported = self._drive.supported
-
-    def at(self, elapsed_s: float) -> Moment:
-        moment = self._drive.at(elapsed_s)
-        tick = math.floor(elapsed_s * 50)
-        values: dict[str, Value | None] = dict(moment.values)
-        for key, item in ITEMS.items():
-            codec = BY_KEY[key].codec
-            if isinstance(codec, Linear):
-                values[key] = float(codec.decode(_mark(item.pid, tick) % 256**item.size))
-        return Moment(values, moment.place)
-
-    def next_fix_s(self, elapsed_s: float) -> float:
-        return self._drive.next_fix_s(elapsed_s)
-
-
-def _mark(pid: int, tick: int) -> int:
-    """A number that is far from those of other PIDs and of neighbouring ticks (Knuth's multiplicative hash)."""
-    return ((tick * 64 + pid) * 2_654_435_761 & 0xFFFFFFFF) >> 13
-
-
 class SimulatedAdapter:
     """An ELM327 at a line of virtual time.
 
@@ -76,6 +50,7 @@ class SimulatedAdapter:
         time: Moved by whoever waits for this adapter.
         drive: What the car says.
         codes: The engine's code memory.
+        bus: The digit of the car's bus.
         baud: Of the line, both ways.
         latency_s: Of bus and adapter together.
         supported: Signal keys that the car has; None: all.
@@ -85,6 +60,7 @@ class SimulatedAdapter:
         is_silent: It neither hears nor says anything.
         is_asleep: The car's bus is quiet: no ECU answers.
         lag_ms: How much later than it should all that it says leaves; nothing overtakes what is under way.
+        faults: Of the virtual car's own, those that are on.
         on_bus: Makes of what the ECUs answer (request, messages) what the adapter hears of it.
         instead: Makes of a command and its whole true answer, with the prompt, what is sent. While it is set an answer
             leaves when its prompt would.
@@ -97,13 +73,15 @@ class SimulatedAdapter:
         drive: Drive | None = None,
         codes: CodeMemory | None = None,
         *,
+        bus: int = CAN_11_500,
         baud: int = 38_400,
         latency_s: float = 0.010,
         supported: frozenset[str] | None = None,
         seed: int = 0,
     ) -> None:
         self.time = time
-        self.drive = drive or MarkedDrive(seed)
+        self.drive = drive or MarkedDrive()
+        self._bus_digit, self.is_can = bus, bus >= CAN_11_500
         self._began_ms = time.at_ms
         self._byte_ms = 10_000 / baud
         self._latency_s = latency_s
@@ -114,6 +92,7 @@ class SimulatedAdapter:
         self.is_silent = False
         self.is_asleep = False
         self.lag_ms = 0
+        self.faults: list[Fault] = []
         self.on_bus: Callable[[bytes, BusMessages], BusMessages] | None = None
         self.instead: Callable[[str, bytes], bytes] | None = None
         self.heard: deque[str] = deque(maxlen=1_000)
@@ -176,7 +155,13 @@ class SimulatedAdapter:
     # ---- the chip in its time
 
     def _boot(self) -> None:
-        self._chip = Elm327(self._ask, lambda: 13.9, latency_s=self._latency_s)
+        self._chip = Elm327(
+            self._ask,
+            lambda: 13.9,
+            latency_s=self._latency_s,
+            bus=self._bus_digit,
+            faults=lambda: self.faults,
+        )
         self._line = ""
         self._held = b""
         self._wake_ms: float | None = None
@@ -326,17 +311,26 @@ class SimulatedLine:
 
 ANSWER_MS = 1_100
 """How long after the bus has carried it a value may still be heard: the longest wait for an answer, and the line."""
-AHEAD_MS = 50
-"""How much younger a value may be than it says: one that nobody listened for is as old as the last time that somebody
-did, and the request may have been under way then."""
+AHEAD_MS = 300
+"""How much younger a value may be than it says: one that came while nobody listened is as old as the last time that
+somebody did, and that is until the pause between two calls is over."""
 
 
 def untrue(
-    adapter: SimulatedAdapter, values: Mapping[str, Reported], measured_ms: Mapping[str, int]
+    adapter: SimulatedAdapter,
+    values: Mapping[str, Reported],
+    measured_ms: Mapping[str, int],
+    of_gearbox: Collection[str] = (),
 ) -> dict[str, Reported]:
-    """The values that the engine did not say at about the time when they are said to be measured; none is good."""
-    return {
-        key: value
-        for key, value in values.items()
-        if value not in adapter.value_said(key, measured_ms[key] + AHEAD_MS, ANSWER_MS + AHEAD_MS)
-    }
+    """The values that the car did not say at about the time when they are said to be measured; none is good.
+
+    Args:
+        of_gearbox: Keys for which the gearbox's word is as good as the engine's.
+    """
+
+    def was_said(key: str, value: Reported) -> bool:
+        ecus = ("7E8", "7E9") if key in of_gearbox else ("7E8",)
+        heard_ms = measured_ms[key] + AHEAD_MS
+        return any(value in adapter.value_said(key, heard_ms, ANSWER_MS + AHEAD_MS, ecu) for ecu in ecus)
+
+    return {key: value for key, value in values.items() if not was_said(key, value)}

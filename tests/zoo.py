@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
+from components.virtual_car.faults import FAULTS
 from tests.simulated import BusMessages, SimulatedAdapter
 
 Spoil = Callable[[bytes], bytes]
@@ -136,7 +137,7 @@ ON_BUS: Final[Mapping[str, Change]] = {
         part for ecu, message in messages for part in ((ecu, bytes((0x7F, request[0], 0x78))), (ecu, message))
     ],
     "another item": _every(lambda message: message[:1] + bytes([message[1] ^ 0x80]) + message[2:]),
-    "another mode": _every(lambda message: bytes([message[0] ^ 0x08]) + message[1:]),
+    "another mode": _every(lambda message: bytes([0x49 if message[0] == 0x41 else message[0]]) + message[1:]),
     "a length too short": _every(lambda message: message[:-1]),
     "a length too long": _every(lambda message: message + b"\x55"),
     "another unit answers": lambda _, messages: [(0x7EC, message) for _, message in messages],
@@ -150,19 +151,12 @@ Trouble = Callable[[SimulatedAdapter, Random], Callable[[], None]]
 """Begins something and returns what ends it."""
 
 
-_HIDES_ENGINE: Final = frozenset({"another unit", "no first line", "another unit answers", "only the gearbox answers"})
-"""What makes another car of this one, unless it answers for itself when it is asked what it has."""
-_MAPS: Final = ("0100", "0120", "0140", "0160")
-
-
 def _spoiling(name: str, *, at_too: bool) -> Trouble:
-    spares = ("AT",) * (not at_too) + _MAPS * (name in _HIDES_ENGINE)
-
     def begin(adapter: SimulatedAdapter, random: Random) -> Callable[[], None]:
         often = random.choice((1.0, 1.0, 0.3))
 
         def instead(command: str, answer: bytes) -> bytes:
-            is_spoilt = not command.startswith(spares) and random.random() < often
+            is_spoilt = (at_too or not command.startswith("AT")) and random.random() < often
             return SPOILT[name](answer) if is_spoilt else answer
 
         adapter.instead = instead
@@ -173,12 +167,17 @@ def _spoiling(name: str, *, at_too: bool) -> Trouble:
 
 def _on_bus(name: str) -> Trouble:
     def begin(adapter: SimulatedAdapter, _: Random) -> Callable[[], None]:
-        def change(request: bytes, messages: BusMessages) -> BusMessages:
-            is_spared = name in _HIDES_ENGINE and request.hex().startswith(_MAPS)
-            return messages if is_spared else ON_BUS[name](request, messages)
-
-        adapter.on_bus = change
+        # On the older buses there is no room for a stranger's address.
+        adapter.on_bus = ON_BUS[name if adapter.is_can else name.replace("a stranger", "another unit")]
         return lambda: setattr(adapter, "on_bus", None)
+
+    return begin
+
+
+def _fault(name: str) -> Trouble:
+    def begin(adapter: SimulatedAdapter, _: Random) -> Callable[[], None]:
+        adapter.faults.append(FAULTS[name])
+        return adapter.faults.clear
 
     return begin
 
@@ -217,6 +216,7 @@ TROUBLES: Final[Mapping[str, Trouble]] = {
     **{f"answers: {name}": _spoiling(name, at_too=False) for name in SPOILT if name != ENDLESS},
     **{f"everything: {name}": _spoiling(name, at_too=True) for name in SPOILT if name != ENDLESS},
     **{f"bus: {name}": _on_bus(name) for name in ON_BUS},
+    **{f"fault: {name}": _fault(name) for name in FAULTS},
     "the adapter is silent": _flag("is_silent"),
     "the car sleeps": _flag("is_asleep"),
     "unplugged": _unplugged("/dev/ttyUSB0"),

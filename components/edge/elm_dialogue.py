@@ -140,6 +140,12 @@ def meet(known: Acquaintance) -> Script:
     if not maps:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
         raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.is_whole)
+    if first.reason or not heard.is_whole:
+        # What was spoilt may have been another ECU's answer.
+        again = yield Ask("0100")
+        _check_settings(again, "0100")
+        more, _ = parse_pids(bus.messages(again.hex_lines), 1, {0x00: 4})
+        maps = {0x00: maps[0x00] | more.get(0x00, {})}
     known.bus = bus
     known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
