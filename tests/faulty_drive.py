@@ -39,7 +39,7 @@ FAST = frozenset(signal.key for signal in OBD_SIGNALS if signal.tier == "F")
 FIRST_S, EVERY_S = 5, 20
 LONGEST_S = 8.0
 """Of a fault."""
-HEALS_WITHIN_S = 8
+HEALS_WITHIN_S = 12
 """After a fault has ended, every fast signal is measured again; the longest: a flood of bytes that is still coming."""
 
 
