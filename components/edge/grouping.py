@@ -8,6 +8,9 @@ How many PIDs: on CAN up to 6 (SAE J1979), believed only after a group was answe
     part of a group; or nothing, and no      each PID that is missing is asked alone: one that answers
     group has worked yet                     condemns the size (6, 3, 2, 1), one that does not is silent
     no prompt, and no group has worked yet   the size is condemned: it may be the length that silenced it
+    what cannot be divided into the items    each is asked alone: one that is so alone, too, has a length that is not
+                                             the standard's, and is silent; where none is, a size that has not worked
+                                             yet is condemned
     nothing of a group that has worked       nothing: it is the car or the line, not the group
 
 A silent PID is asked alone from then on, until it answers: in a group it would change the number of lines, or, where
@@ -70,6 +73,7 @@ class Grouping:
         self.size = 6 if bus is not None and bus.is_can else 1
         self._is_proven = False
         self._doubted: set[str] = set()
+        self._seeks_odd = self._has_odd = False
         self._silent: set[str] = set()
         self._counted: dict[tuple[int, ...], bool] = {}
         self._miscounted: Counter[tuple[int, ...]] = Counter()
@@ -125,9 +129,15 @@ class Grouping:
         if len(signals) == 1:
             if why in {"no_data", "negative_response", "truncated"}:
                 self._silent.add(signals[0].key)
+                self._has_odd = True
             self._doubted.discard(signals[0].key)
             return ()
-        if not self._is_proven or (len(missing) < len(signals) and why == "no_data"):
+        if (
+            not self._is_proven
+            or (len(missing) < len(signals) and why == "no_data")
+            or (len(missing) == len(signals) and why == "truncated")
+        ):
+            self._seeks_odd, self._has_odd = why == "truncated", False
             self._doubted.update(signal.key for signal in missing)
             return missing
         return ()
@@ -141,7 +151,9 @@ class Grouping:
         if others:
             self._is_proven = True
         elif key in self._doubted:
-            self._shrink()
+            self._doubted.discard(key)
+            if not self._seeks_odd or not (self._doubted or self._has_odd or self._is_proven):
+                self._shrink()
 
     def _shrink(self) -> None:
         self.size, self._is_proven = _SMALLER.get(self.size, 1), False
