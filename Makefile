@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow hour check static services gpsd bench clean
+.PHONY: help demo test slow hour check static services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
@@ -14,7 +14,7 @@ help:
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
 	@echo 'make hour [SEED=n]   an hour of virtual driving with a random fault every 20 s'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
-	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol) and gpsd, for the tests'
+	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
 	@echo 'make clean      forget .venv and .cache'
 	@echo 'PYTHON=python3.12 chooses the Python that .venv is made from.'
@@ -54,7 +54,7 @@ static: .venv/.stamp
 bench: .venv/.stamp
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-services: .cache/kafka/.stamp .cache/ferretdb gpsd
+services: .cache/kafka/.stamp .cache/ferretdb gpsd faketime
 	@echo 'Apache Kafka and FerretDB are here: make test'
 
 .cache/kafka/.stamp: tests/services/kafka/pom.xml
@@ -74,6 +74,9 @@ services: .cache/kafka/.stamp .cache/ferretdb gpsd
 
 gpsd:
 	@sh tests/services/gpsd.sh
+
+faketime:
+	@sh tests/services/faketime.sh
 
 clean:
 	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

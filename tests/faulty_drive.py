@@ -73,7 +73,7 @@ class WatchedCar(ObdCar):
     def sample(self, deadline_ms: int) -> Sample:
         sample = super().sample(deadline_ms)
         engines = {"7E8", "18DAF110", "10"}
-        owners = {signal.key: self._owners.get(signal.pid or 0) for signal in OBD_SIGNALS}
+        owners = {signal.key: self._met._owners.get(signal.pid or 0) for signal in OBD_SIGNALS}
         self.foreign.append(frozenset(key for key, ecu in owners.items() if ecu is not None and ecu not in engines))
         return sample
 

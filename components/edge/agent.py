@@ -19,8 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
-from components.edge import sqlite_spool
-from components.edge.at_modem import read_sim
+from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
@@ -28,10 +27,12 @@ from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
 from components.edge.ports import Sim
+from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
+from components.edge.sim_identity import KnownSim
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
-from components.edge.system_clock import elapsed_ms, elapsed_s, utc
+from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
 from components.edge.timeline import Timeline
 from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
@@ -98,7 +99,9 @@ class Agent:
             elapsed_ms,
             self._started_ms,
         )
+        self._known_sim = KnownSim()
         self._recording: Deferred[None] | None = None
+        self._packed = False
         self._loops = [
             LoopingCall(self._detach, self._tidy, "retention failed"),
             LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"),
@@ -107,6 +110,9 @@ class Agent:
         for aside in (self._writer.quarantined, self._outbox.quarantined):
             if aside is not None:
                 self._log.error("a corrupt file was set aside as {aside}; a new one is in its place", aside=aside)
+        if config.power.command:
+            # Now, while somebody may be looking; it is run without anybody there.
+            power_command.is_there(config.power.command)
 
     def start(self) -> None:
         """Begin to record, and to take up what an earlier run left behind."""
@@ -148,11 +154,7 @@ class Agent:
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
-        source: str
-        source, utc_ms = utc()
-        last = self._writer.last("reading")
-        if source == "none" and last is not None:
-            source, utc_ms = "saved", max(utc_ms, last.at_ms)
+        newest = self._writer.last("reading")
         gearbox = None
         if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
             gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
@@ -180,24 +182,31 @@ class Agent:
             car_lane=self._car_lane,
             file_lane=self._file_lane,
             journal=self._writer,
-            timeline=Timeline(_new_session(), source, utc_ms - elapsed_ms()),
+            timeline=Timeline.begun(_new_session(), system_time(), newest.at_ms if newest is not None else None),
             new_session=_new_session,
             closed=lambda: self._detach(self._compact, "compaction failed"),
             changed=self._codes_changed,
-            system_clock=utc,
+            power=Power(config.power.limits, self._started_ms),
+            power_changed=self._power_changed,
+            sent=lambda: self._packed and self.link.uplink.idle,
+            network_time=network_time,
         )
 
     async def _take_up(self) -> None:
         self.link.kept(await self._outbox_lane.run(self._outbox.waiting), fresh=False)
         await self._compact()
 
-    async def _compact(self, *, closing: bool = False) -> None:
+    async def _compact(self, *, closing: bool = False, ended: str = "") -> None:
         before = await self._outbox_lane.run(self._outbox.next_seq)
         try:
-            await self._outbox_lane.run(self._compactor.compact, closing=closing)
+            await self._outbox_lane.run(self._compactor.compact, closing=closing, ended=ended)
         finally:
-            # What was made before it failed is kept, and wants to be sent.
-            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=True)
+            # What was made before it failed is kept, and wants to be sent: at once where nothing comes after it.
+            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=not ended)
+
+    async def _pack_last(self, session: str) -> None:
+        await self._compact(ended=session)
+        self._packed = True
 
     async def _tidy(self) -> None:
         used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*") if ".corrupt-" not in path.name)
@@ -207,19 +216,37 @@ class Agent:
         await self._file_lane.run(self._writer.forget, kept, _FORGET_AT_ONCE * 60)
 
     async def _ask_sim(self) -> None:
-        sim = self._recorder.sim
-        if sim.iccid is None or sim.imei is None:
-            self._recorder.sim = sim.completed(await self._modem_lane.run(self._read_sim))
+        answer = await self._modem_lane.run(self._read_sim)
+        self._recorder.sim = self._known_sim.heard(answer, elapsed_ms())
 
     def _read_sim(self) -> Sim:
-        """Ask the modem, wherever it is now: some appear long after the agent's start."""
-        port = find_modem_port() if self._config.modem.port == "auto" else self._config.modem.port
-        return read_sim(port, elapsed_ms() + _SIM_MS, clock=elapsed_ms) if port else Sim()
+        """Ask who owns the modem, wherever it is now: some appear long after the agent's start."""
+        configured = self._config.modem.port
+        if not configured:
+            return Sim()
+        port, deadline_ms = find_modem_port() if configured == "auto" else configured, elapsed_ms() + _SIM_MS
+        sim = dbus_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        if sim is None and port is not None:
+            sim = at_modem.read_sim(port, deadline_ms, clock=elapsed_ms)
+        return sim or Sim()
 
     def _codes_changed(self, appeared: tuple[Any, ...], cleared: tuple[Any, ...]) -> None:
         for name, codes in (("dtc_appeared", appeared), ("dtc_cleared", cleared)):
             for one in codes:
                 self.link.tell(name, {"code": one.code, "status": one.status, "ecu": one.ecu})
+
+    def _power_changed(self, order: Order) -> None:
+        power, session = self._recorder.power, self._recorder.timeline.session
+        if order == "command":
+            if self._config.power.command:
+                power_command.run(self._reactor, self._config.power.command)
+            return
+        state = "asleep" if order == "sleep" else "awake"
+        self._log.info("the car is {state}, {voltage_v} V at its plug", state=state, voltage_v=power.voltage_v)
+        self.link.tell(state, {"voltage_v": power.voltage_v})
+        self._packed = False
+        if order == "sleep":
+            self._detach(lambda: self._pack_last(session), "the packet in hand waits for the car to wake")
 
     def _ran_ms(self) -> int:
         return self._outbox.ran_ms + elapsed_ms() - self._started_ms

@@ -58,19 +58,22 @@ class Compactor:
     sealer: Sealer
     _log = Logger()
 
-    def compact(self, *, closing: bool = False) -> int:
+    def compact(self, *, closing: bool = False, ended: str = "") -> int:
         """Make a packet of every closed period that has none yet.
 
         A period is closed when a later reading exists, in this session or another.
 
         Args:
             closing: The recorder has ended: the period in hand is closed as well.
+            ended: A session that will have no more readings: the period in hand is closed if it is of that session. A
+                later session may have begun by now, and its first period must not be closed before its time: rows
+                that came after would be lost, as part of a packet that is there already.
 
         Returns:
             How many packets were made.
         """
         made = 0
-        for rows, followed in self._periods(closing=closing):
+        for rows, followed in self._periods(closing=closing, ended=ended):
             span = rows[0].seq, rows[-1].seq
             # A corrupt row may lie about its session.
             name = next((row.session for row in rows if row.body is not None), "")
@@ -92,7 +95,7 @@ class Compactor:
             made += self.outbox.add(built.id, sealed, receipt.digest(sealed), self.readings.file_id, span)
         return made
 
-    def _periods(self, *, closing: bool) -> Iterator[tuple[list[Row], bool]]:
+    def _periods(self, *, closing: bool, ended: str) -> Iterator[tuple[list[Row], bool]]:
         """Yield the rows of each closed period, and whether its session goes on after it.
 
         A corrupt row belongs to the period in hand, whatever it says of itself: it must not end the period.
@@ -107,7 +110,7 @@ class Compactor:
                 group, of = [], None
             group.append(row)
             of = of or key
-        if group and closing:
+        if group and (closing or (of is not None and of[0] == ended)):
             yield group, False
 
     def _rows(self) -> Iterator[Row]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from components import settings
+from components.edge.power import Limits
+from components.edge.serial_line import is_bluetooth
 from components.settings import checked
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -19,8 +21,12 @@ def _is_address(text: str) -> bool:
     return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
 
 
+def _is_command(words: tuple[str, ...]) -> bool:
+    return not words or (words[0] != "" and not any("\0" in word for word in words))
+
+
 def _is_port(text: str) -> bool:
-    return "://" not in text or text.startswith("socket://")
+    return "://" not in text or text.startswith("socket://") or is_bluetooth(text)
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Obd:
-    """The adapter: a device, `socket://HOST:PORT`, or `auto`. `protocol` is ELM327's digit, or `auto`."""
+    """The adapter: a device, a socket, a Bluetooth address, or `auto`. `protocol` is ELM327's digit, or `auto`."""
 
-    port: str = checked("be auto, a device, or socket://HOST:PORT", _is_port, "auto")
+    port: str = checked("be auto, a device, socket://HOST:PORT or bluetooth://ADDRESS[/CHANNEL]", _is_port, "auto")
     baud: int = checked("be 9600..2000000", lambda baud: 9600 <= baud <= 2_000_000, 38400)
     protocol: str = checked("be auto or one of 1..9, A", lambda p: p == "auto" or p in set("123456789A"), "auto")
 
@@ -126,6 +132,26 @@ class Spool:
 
 
 @dataclass(frozen=True)
+class Power:
+    """When the car counts as asleep (power.py), and what is run when its battery or patience is at an end."""
+
+    charging_v: float = checked("be 0..30", lambda volts: 0 <= volts <= 30, 13.2)
+    dwell_s: float = checked("be 5..600", lambda s: 5 <= s <= 600, 20.0)
+    low_v: float = checked("be 0..30; 0 for never", lambda volts: 0 <= volts <= 30, 11.8)
+    idle_s: float = checked("be 0..31536000; 0 for never", lambda s: 0 <= s <= 31_536_000, 0.0)
+    command: tuple[str, ...] = checked("begin with a program, and hold no NUL", _is_command, ())
+
+    def __post_init__(self) -> None:
+        if self.low_v and self.low_v >= self.charging_v:
+            raise ValueError(f"low_v: must be below charging_v ({self.charging_v}), got {self.low_v}")
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the machine."""
+        return Limits(self.charging_v, round(self.dwell_s * 1000), self.low_v, round(self.idle_s * 1000))
+
+
+@dataclass(frozen=True)
 class EdgeConfig:
     """edge.toml as a whole."""
 
@@ -139,6 +165,7 @@ class EdgeConfig:
     sampling: Sampling = field(default_factory=Sampling)
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
+    power: Power = field(default_factory=Power)
 
     @property
     def hash(self) -> str:

@@ -124,7 +124,7 @@ def meet(known: Acquaintance) -> Script:
     for command in Timing().commands:  # a clone that lacks them waits as long as it likes
         yield Ask(command)
     first = yield Ask("0100", SEARCH_MS, QUIET_MS)
-    if not first.hex_lines or first.lost_settings:
+    if not first.hex_lines or first.reason:  # of ECUs that were not understood nothing may be concluded
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
@@ -137,15 +137,9 @@ def meet(known: Acquaintance) -> Script:
     except ValueError as error:
         raise AwayError("bus_error", str(error), is_bus=True) from error
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
-    if not maps:
+    if not maps or heard.broken:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
         raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.is_whole)
-    if first.reason or not heard.is_whole:
-        # What was spoilt may have been another ECU's answer.
-        again = yield Ask("0100")
-        _check_settings(again, "0100")
-        more, _ = parse_pids(bus.messages(again.hex_lines), 1, {0x00: 4})
-        maps = {0x00: maps[0x00] | more.get(0x00, {})}
     known.bus = bus
     known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)

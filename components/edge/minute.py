@@ -85,7 +85,7 @@ def build(
     Args:
         rows: The period's reading rows, oldest first, at least one of them sound; a corrupt one (no body) becomes a
             gap, and nothing that it says is used.
-        session: The row that opened the session.
+        session: The row that opened the session, as old as its first reading.
         identity, dtcs: The newest of their kind that the session had when the period ended; None where there is none.
         followed: Whether the session goes on after this period.
     """

@@ -144,14 +144,20 @@ class Gps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sim:
-    """Identity of SIM and modem; where one is None its reason stands beside it."""
+    """Identity of SIM (`iccid`) and modem (`imei`); where one is None its reason stands beside it.
+
+    Asked for once a minute, as the card may be changed. What an answer does to a number that is known:
+
+        answer                                              the number
+        --------------------------------------------------  ---------------------------------------------------------
+        a number                                            is this one from now on
+        `no_data`: the modem says that it has no SIM        None at once
+        another modem's IMEI, and no ICCID                  the ICCID is None at once: it was in the other modem
+        anything else: no port, busy, silent (`timeout`),   stays for 5 minutes from when it was last confirmed, then
+        `adapter_error`, `out_of_range`, `unsupported`      None, with the reason of the latest answer
+    """
 
     iccid: str | None = None
     imei: str | None = None
     iccid_why: str = "unsupported"
     imei_why: str = "unsupported"
-
-    def completed(self, later: "Sim") -> "Sim":
-        """Return what a later answer adds: a number that is known stays where the later answer has none."""
-        iccid, imei = later.iccid or self.iccid, later.imei or self.imei
-        return Sim(iccid, imei, "" if iccid else later.iccid_why, "" if imei else later.imei_why)

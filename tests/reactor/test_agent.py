@@ -12,17 +12,22 @@ from twisted.internet.defer import Deferred
 
 from components import keyfile
 from components.edge import agent as agent_module
+from components.edge import at_modem, sqlite_spool
 from components.edge import config as edge_config
-from components.edge import sqlite_spool
 from components.edge.agent import Agent, EdgeComponent
 from components.edge.config import EdgeConfig
+from components.edge.ports import Sim
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
+from components.edge.system_clock import elapsed_ms
+from components.edge.timeline import Told
 from components.wire import bundle
 from components.wire.errors import OperatorError
 from tests.edge_parts import ed25519, server_rsa
 from tests.wamp_peer import reactor, run
 
+NOW = 1_795_312_800_000
+"""2026-11-22T02:00:00Z."""
 _TOML = """
 [device]
 id = "car_one"
@@ -94,6 +99,50 @@ def test_an_agent_that_has_ended_lets_go_of_its_spool_and_the_next_goes_on_where
     first = SqliteOutbox(config.spool.dir / "outbox.db").counts().waiting
     lived(config)
     assert SqliteOutbox(config.spool.dir / "outbox.db").counts().waiting >= first + 1
+
+
+def test_a_run_without_any_clock_begins_where_the_run_before_it_ended_and_the_first_of_all_knows_no_time(
+    config: EdgeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "_AWAY_S", 0.05)
+    unset = Told("saved", 10_000, elapsed_ms())
+    monkeypatch.setattr(agent_module, "network_time", lambda: None)
+    begun: list[tuple[object, int]] = []
+    for system in (unset, Told("ntp", NOW, elapsed_ms()), unset):
+        monkeypatch.setattr(agent_module, "system_time", lambda system=system: system)
+        lived(config)
+        reader = ReadingsReader(config.spool.dir / "readings.db")
+        last = reader.readings_after(0, 100)[-1]
+        session = reader.fact(last.session, "session", last.seq)
+        assert session is not None
+        assert session.body is not None
+        begun.append((session.body["clock"], session.at_ms))
+    assert [clock for clock, _ in begun] == ["none", "ntp", "saved"]
+    assert 10_000 <= begun[0][1] < 600_000
+    assert NOW <= begun[1][1] <= begun[2][1] < NOW + 600_000
+
+
+def test_a_sim_that_is_changed_or_taken_out_is_seen_and_a_poll_that_fails_wipes_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "edge.toml").write_text(_TOML.replace('[modem]\nport = ""', '[modem]\nport = "/dev/modem"'))
+    imei, first, second = "490154203237518", "8949200000123456780", "8949200000123456798"
+    failed, taken_out = Sim(None, None, "timeout", "timeout"), Sim(None, imei, "no_data", "")
+    answers = [Sim(first, imei, "", ""), failed, Sim(second, imei, "", ""), taken_out]
+    monkeypatch.setattr(at_modem, "read_sim", lambda *_, **__: answers.pop(0))
+    seen: list[Sim] = []
+
+    async def live() -> None:
+        agent = Agent(reactor, edge_config.load(home / "edge.toml"))
+        agent._modem_lane.start()
+        while answers:
+            await agent._ask_sim()
+            seen.append(agent._recorder.sim)
+        await agent._modem_lane.close()
+        agent.close()
+
+    run(live)
+    assert seen == [Sim(first, imei, "", ""), Sim(first, imei, "", ""), Sim(second, imei, "", ""), taken_out]
 
 
 def test_the_spool_of_a_running_agent_is_refused_in_one_clear_line(home: Path, config: EdgeConfig) -> None:

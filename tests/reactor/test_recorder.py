@@ -1,7 +1,7 @@
 """The recorder on a clock that the test moves: its rhythm, whatever car, card and clocks do."""
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -10,12 +10,14 @@ from twisted.python.failure import Failure
 
 from components.edge.ports import Dtc, Sample
 from components.edge.recorder import Recorder, Sources
-from components.edge.timeline import Timeline
+from components.edge.timeline import Timeline, Told
 from components.wire.errors import UnavailableError
 from components.wire.signals import OBD_SIGNALS
-from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane
+from tests.edge_parts import ONE, HeldLane, InlineLane, Journal, as_lane
 from tests.fakes import FakeCar, FakeGps
 
+T0 = 1_795_312_800_000
+"""2026-11-22T02:00:00Z: a whole minute, and one that a clock may tell."""
 P0420 = Dtc("P0420", "stored", "7E8")
 
 
@@ -39,7 +41,7 @@ class Bench:
     def elapsed_ms(self) -> int:
         return round(self.clock.seconds() * 1000)
 
-    def start(self, system_clock: Callable[[], tuple[str, int]] | None = None) -> "Bench":
+    def start(self, network_time: Callable[[], Told | None] = lambda: None) -> Self:
         self.recorder = Recorder(
             reactor=self.clock,
             elapsed_ms=self.elapsed_ms,
@@ -51,12 +53,12 @@ class Bench:
             new_session=lambda: next(self.sessions),
             closed=lambda: self.closed.append(self.elapsed_ms()),
             changed=lambda new, old: self.changed.append((new, old)),
-            system_clock=system_clock,
+            network_time=network_time,
         )
         self.done = ensureDeferred(self.recorder.run())
         return self
 
-    def run(self, seconds: float) -> "Bench":
+    def run(self, seconds: float) -> Self:
         end = self.clock.seconds() + seconds
         while (calls := self.clock.getDelayedCalls()) and (
             first := min(cast("Any", call).getTime() for call in calls)
@@ -65,6 +67,19 @@ class Bench:
             self.clock.advance(0)
         self.clock.rightNow = end
         return self
+
+    def told(self, offset_ms: int, source: str = "gps") -> Told:
+        """What a clock says that is `offset_ms` ahead of the first session's."""
+        return Told(source, T0 - 1_000_000 + self.elapsed_ms() + offset_ms, self.elapsed_ms())
+
+    def fixes(self, offset_ms: int) -> None:
+        """From now on gpsd tells a time, new at every look, that is so far ahead of the first session's."""
+
+        def utc_ms() -> tuple[int, int]:
+            told = self.told(offset_ms)
+            return told.utc_ms, told.elapsed_ms
+
+        self.gps.utc_ms = utc_ms  # type: ignore[method-assign]
 
     @property
     def offsets(self) -> list[int]:
@@ -248,24 +263,24 @@ def test_a_corrected_clock_starts_a_session_whose_row_comes_first_and_tells_of_t
     bench = Bench(source="rtc")
     bench.car.codes = (P0420,)
     bench.start().run(2.5)
-    bench.gps.time = (T0 + 2500 + offset_ms, bench.elapsed_ms())
-    bench.run(2)
+    bench.fixes(offset_ms)
+    bench.run(3)
     session = bench.recorder.timeline.session
     new = [row for row in bench.journal.rows if row[0] == session]
     assert [kind for _, kind, _, _ in new] == ["session", "identity", "reading", "dtcs", "reading"]
     assert (new[0][3]["clock"], new[0][3]["clock_fix"]) == ("gps", [ONE, offset_ms])
-    assert new[2][2] == T0 + 3000 + offset_ms
+    assert new[2][2] == T0 + 4000 + offset_ms
     # The book is kept: what was there before has not appeared now.
     assert bench.changed == [((P0420,), ())]
     assert bench.journal.rows.index(new[0]) == len(bench.journal.rows) - 5
 
 
 def test_the_machine_s_own_clock_counts_when_it_becomes_better_than_the_session_s() -> None:
-    told = ["rtc", 5_000]
+    is_synchronised = False
     bench = Bench(source="rtc")
-    bench.start(lambda: (cast("str", told[0]), T0 + cast("int", told[1]))).run(3.5)
+    bench.start(lambda: bench.told(56_000, "ntp") if is_synchronised else None).run(3.5)
     assert bench.recorder.timeline.session == ONE
-    told[:] = ["ntp", 60_000]
+    is_synchronised = True
     bench.run(1)
     assert bench.recorder.timeline.source == "ntp"
     assert bench.journal.of("session")[-1][3]["clock_fix"] == [ONE, 56_000]
@@ -275,8 +290,8 @@ def test_codes_that_were_asked_for_before_a_correction_are_asked_again_after_it(
     bench = Bench(source="rtc")
     bench.car_lane = held = HeldLane()
     bench.start().run(1.5)
-    bench.gps.time = (T0 + 100_000, bench.elapsed_ms())
-    bench.run(1)
+    bench.fixes(100_000)
+    bench.run(2)
     while held.queue:
         held.release()
     held.is_holding = False

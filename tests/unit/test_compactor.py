@@ -71,6 +71,18 @@ def test_closing_packs_the_period_in_hand(spool: Spool) -> None:
     assert all(one.gaps == () for one in found.values())
 
 
+def test_a_session_that_has_ended_is_packed_to_its_last_row_and_the_one_after_it_is_not(spool: Spool) -> None:
+    drive(spool.writer, ONE, T0, 10)
+    assert spool.compactor.compact(ended=TWO) == 0
+    assert spool.compactor.compact(ended=ONE) == 1
+    # It began before the order to close the one before it came to its turn.
+    drive(spool.writer, TWO, T0 + 20_000, 5)
+    assert spool.compactor.compact(ended=ONE) == 0
+    drive(spool.writer, TWO, T0 + 25_000, 5, opening=False)
+    assert spool.compactor.compact(ended=TWO) == 1
+    assert sorted(counts(spool.packets()).values()) == [10, 10]
+
+
 def test_nothing_recorded_gives_no_packet(spool: Spool) -> None:
     assert spool.compactor.compact(closing=True) == 0
 

@@ -1,39 +1,15 @@
-"""The edge's small pure parts: timeline, gear, book of codes, interlock."""
+"""The edge's small pure parts: gear, book of codes, interlock."""
 
 import pytest
 
 from components.edge.dtc_book import DtcBook
 from components.edge.gear import Gearbox
 from components.edge.interlock import TOKEN_LIFE_MS, Interlock, refusal
-from components.edge.ports import Dtc, DtcReport, Sim
-from components.edge.timeline import Timeline
-from components.wire.packet import ClockFix
+from components.edge.ports import Dtc, DtcReport
 from components.wire.signals import Value
 
-SESSION, NEXT = "a" * 16, "b" * 16
 STORED = Dtc("P0420", "stored", "7E8")
 PENDING = Dtc("P0420", "pending", "7E8")
-
-
-@pytest.mark.parametrize("offset_ms", [-2000, -1, 0, 2000])
-def test_a_better_clock_that_agrees_within_two_seconds_changes_nothing(offset_ms: int) -> None:
-    timeline = Timeline(SESSION, "rtc", 1_000_000)
-    assert timeline.corrected("gps", timeline.at(500) + offset_ms, 500, NEXT) is None
-
-
-@pytest.mark.parametrize("offset_ms", [-315_360_000_000, -2001, 2001, 315_360_000_000])
-def test_a_better_clock_that_disagrees_starts_a_session_that_tells_how_far_the_old_one_was_off(offset_ms: int) -> None:
-    timeline = Timeline(SESSION, "rtc", 1_000_000)
-    corrected = timeline.corrected("gps", timeline.at(500) + offset_ms, 500, NEXT)
-    assert corrected == Timeline(NEXT, "gps", 1_000_000 + offset_ms, ClockFix(SESSION, offset_ms))
-    assert corrected.at(500) == timeline.at(500) + offset_ms
-
-
-@pytest.mark.parametrize(
-    ("have", "told"), [("gps", "gps"), ("gps", "ntp"), ("ntp", "rtc"), ("rtc", "saved"), ("saved", "none")]
-)
-def test_a_clock_that_is_no_better_is_not_believed_however_far_it_is_away(have: str, told: str) -> None:
-    assert Timeline(SESSION, have, 0).corrected(told, 10**12, 0, NEXT) is None
 
 
 def test_a_gear_is_told_where_speed_and_engine_speed_fit_one_and_nowhere_else() -> None:
@@ -126,9 +102,3 @@ def test_a_book_moves_with_the_clock_that_was_corrected() -> None:
     book, _, _ = DtcBook().updated(DtcReport((STORED,)), 1000)
     (code,) = book.shifted(500).codes
     assert (code.first_seen_ms, code.last_seen_ms, book.shifted(500).read_at_ms) == (1500, 1500, None)
-
-
-def test_a_number_of_the_sim_that_is_known_stays_when_a_later_answer_lacks_it() -> None:
-    known = Sim(None, "490154203237518", "timeout", "")
-    assert known.completed(Sim("8949", None, "", "timeout")) == Sim("8949", "490154203237518", "", "")
-    assert known.completed(Sim(None, None, "no_data", "timeout")) == Sim(None, "490154203237518", "no_data", "")

@@ -49,19 +49,6 @@ def test_an_adapter_that_swallows_the_first_answer_without_a_word_of_a_search_co
     assert bench.car.state().connected
 
 
-def test_an_item_whose_length_is_not_the_standard_s_costs_no_other_item_its_value() -> None:
-    def on_bus(request: bytes, messages: BusMessages) -> BusMessages:
-        if request[0] != 0x01 or request[1] in {0x00, 0x20, 0x40, 0x60} or 0x05 not in request[1:]:
-            return messages
-        return [(ecu, message[:2] + b"\x55" + message[2:]) for ecu, message in messages]
-
-    bench = Bench()
-    bench.adapter.on_bus = on_bus
-    bench.drive(3)
-    for _ in range(70):
-        assert bench.drive(1) == {"temp": "truncated"}
-
-
 @pytest.mark.parametrize("bus", [6, 3])
 def test_codes_are_not_cleared_because_a_mode_is_refused_for_a_while_even_over_a_reconnection(bus: int) -> None:
     bench = Bench(bus)

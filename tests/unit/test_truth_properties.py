@@ -112,7 +112,7 @@ def test_no_text_on_its_way_from_the_adapter_raises_delays_or_invents(
         else:
             ask = {"sample": car.sample, "rest": car.rest}.get(call, lambda ms: car.measure_now(("rpm", "speed"), ms))
             sample = ask(deadline_ms)
-            gearbox_s = () if car._owners.get(0x0D, "7E8") == "7E8" else ("speed", "dtc_status")
+            gearbox_s = () if car._met._owners.get(0x0D, "7E8") == "7E8" else ("speed", "dtc_status")
             assert untrue(adapter, sample.values, sample.measured_ms, gearbox_s) == {}
             assert set(sample.why.values()) <= {*REASONS}
             assert not sample.values.keys() & sample.why.keys()

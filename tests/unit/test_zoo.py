@@ -133,10 +133,12 @@ def hold(bench: Bench, expected: str) -> None:
     seen = {sample.why["rpm"] for sample in passes if "rpm" in sample.why}
     fresh = [sample.measured_ms["rpm"] >= began_ms for sample in passes if "rpm" in sample.values]
     if is_alone:
-        assert seen <= {expected}
+        # After a reset the car is met again, and there may be no time left to ask.
+        allowed = {expected, "timeout"} if expected == "adapter_error" else {expected}
+        assert seen <= allowed
         assert any(fresh) == (expected == THE_VALUE)
         if expected != THE_VALUE:
-            assert passes[-1].why["rpm"] == expected
+            assert passes[-1].why["rpm"] in allowed
             assert (bench.rejected() - before).keys() <= {expected}
     assert max(Counter(bench.words).values(), default=0) <= 1
     bench.heal()
