@@ -30,6 +30,7 @@ def rss_bytes() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_hour_with_a_fault_every_20_s(pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]) -> None:
     given = pytestconfig.getoption("--seed")
     seed = secrets.randbelow(1_000_000) if given is None else given
