@@ -1,11 +1,12 @@
 """server.toml: what a persister and the server-side commands must know, as frozen dataclasses; and its first text."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from components import settings
+from components.metrics import Metrics
 from components.settings import checked
 
 HOST: Final = "127.0.0.1"
@@ -109,6 +110,7 @@ class Server:
     feed: Feed
     registry: RegistryFile
     keys: Keys
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def read_server(path: Path) -> Server:

@@ -11,6 +11,7 @@ from typing import Final, cast
 from Crypto.PublicKey import ECC, RSA
 from twisted.logger import Logger
 
+from components import packet_log
 from components.edge import minute
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, Row
@@ -92,7 +93,10 @@ class Compactor:
                 followed=followed,
             )
             sealed = self.sealer.seal(built, self.outbox.epoch, self.outbox.next_seq())
-            made += self.outbox.add(built.id, sealed, receipt.digest(sealed), self.readings.file_id, span)
+            name = receipt.digest(sealed)
+            if self.outbox.add(built.id, sealed, name, self.readings.file_id, span):
+                packet_log.tell(self._log, "made", built.id, envelope=name, bytes=len(sealed))
+                made += 1
         return made
 
     def _periods(self, *, closing: bool, ended: str) -> Iterator[tuple[list[Row], bool]]:

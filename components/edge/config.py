@@ -9,6 +9,7 @@ from typing import Literal
 from components import settings
 from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
+from components.metrics import Metrics
 from components.settings import checked
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -166,6 +167,7 @@ class EdgeConfig:
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
     power: Power = field(default_factory=Power)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def hash(self) -> str:

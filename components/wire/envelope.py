@@ -192,6 +192,14 @@ def parse(data: bytes) -> Envelope:
     return Envelope(_header(_cbor(header_bytes, depth=2)), header_bytes, wrapped_key, nonce, ciphertext, signature)
 
 
+def packet_id(data: bytes) -> str | None:
+    """Return the id that an envelope's header claims; None where it cannot be read."""
+    try:
+        return parse(data).header.packet_id
+    except RejectedError:
+        return None
+
+
 def _header(form: object) -> Header:
     if not isinstance(form, dict) or form.keys() != {one.name for one in fields(Header)}:
         raise RejectedError("grammar", "the header has other keys")
