@@ -77,8 +77,6 @@ class _Counted(Collector):
 class _Page(Resource):
     """One answer, made when it is asked for."""
 
-    isLeaf = True  # noqa: N815 - Twisted's name
-
     def __init__(self, answer: Callable[[], Awaitable[Answer]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._answer = answer

@@ -37,7 +37,9 @@ def test_what_is_counted_is_read_back_by_prometheus_with_its_kinds_labels_and_va
     assert samples["process_resident_memory_bytes",] > 1_000_000
 
 
-@pytest.mark.parametrize("address", ["9464", "localhost:9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "[::1]:x"])
+@pytest.mark.parametrize(
+    "address", ["9464", "localhost:9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "[::1]:x"]
+)
 def test_an_address_that_cannot_be_listened_at_is_a_fault_of_the_configuration(tmp_path: Path, address: str) -> None:
     (tmp_path / "some.toml").write_text(f'listen = "{address}"')
     with pytest.raises(ConfigError, match="listen: must be IP:PORT"):
@@ -64,7 +66,8 @@ def test_a_loop_is_sick_until_it_has_turned_and_when_it_has_not_for_longer_than_
 def told(event: packet_log.Event, packet: str | None, **facts: object) -> Mapping[str, Any]:
     """Log it, and return the log's event."""
     events: list[Mapping[str, Any]] = []
-    packet_log.tell(Logger(observer=events.append), event, packet, **facts)
+    observer: Any = events.append
+    packet_log.tell(Logger(observer=observer), event, packet, **facts)
     (one,) = events
     return one
 
@@ -85,7 +88,7 @@ def test_what_others_wrote_cannot_begin_a_line_of_its_own_or_pass_for_another_fa
 
 
 def test_at_the_edge_a_packet_that_fares_well_is_no_line_on_the_card_and_at_the_server_it_is() -> None:
-    names = ("made", "published", "receipted", "retried", "rejected", "stored", "fed")
+    names: tuple[packet_log.Event, ...] = ("made", "published", "receipted", "retried", "rejected", "stored", "fed")
     levels = {name: told(name, ID)["log_level"].name for name in names}
     assert levels == {
         "made": "debug",

@@ -1,46 +1,25 @@
 """The word to the service manager, on a real datagram socket."""
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from components.console.supervisor import Supervisor
-
-
-class Manager:
-    """A service manager's socket, at a path or under an abstract name."""
-
-    def __init__(self, name: str) -> None:
-        self.address = name
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(f"\0{name[1:]}" if name.startswith("@") else name)
-        self.socket.setblocking(False)
-
-    def heard(self) -> list[str]:
-        """What came since the last look."""
-        found: list[str] = []
-        while True:
-            try:
-                found.append(self.socket.recv(1000).decode())
-            except BlockingIOError:
-                return found
+from tests.service_manager import Manager
 
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
     name = str(tmp_path / "notify") if request.param == "path" else f"@odograph-test-{os.getpid()}"
-    one = Manager(name)
-    yield one
-    one.socket.close()
+    with Manager(name) as one:
+        yield one
 
 
 def test_the_first_turn_makes_it_ready_and_turns_within_the_watchdogs_time_keep_it_alive(manager: Manager) -> None:
     now = [1000.0]
-    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
-    supervisor = Supervisor.of(environment, lambda: now[0])
+    supervisor = Supervisor.of(manager.environment(60, os.getpid()), lambda: now[0])
     assert manager.heard() == []
     supervisor.turned()
     assert manager.heard() == ["READY=1\nWATCHDOG=1"]
@@ -65,9 +44,7 @@ def test_without_a_watchdog_it_is_ready_once_and_says_no_more(manager: Manager) 
 
 
 def test_a_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
-    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}
-    supervisor = Supervisor.of(environment, lambda: 0.0)
-    supervisor.turned()
+    Supervisor.of(manager.environment(1, pid=1), lambda: 0.0).turned()
     assert manager.heard() == ["READY=1"]
 
 
