@@ -37,6 +37,7 @@ TABLE: Final = (
     Right(("device",), "publish", "odograph.packet.{own_shard}.{self}"),
     Right(("device",), "publish", "odograph.event.{self}"),
     Right(("device",), "subscribe", "odograph.receipt.{self}"),
+    Right(("device",), "call", "odograph.fleet.bundle"),
     *(Right(("device",), "register", f"odograph.device.{{self}}.{name}") for name in DEVICE_PROCEDURES),
     Right(("persister",), "subscribe", "odograph.packet.{shard}.", "prefix"),
     Right(("persister",), "publish", "odograph.receipt.{device}"),

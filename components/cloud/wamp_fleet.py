@@ -11,10 +11,11 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import RegisterOptions
 
+from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
-from components.wire import strict_json, topics
+from components.wire import bundle, strict_json, topics
 from components.wire.errors import UnavailableError
 from components.wire.times import iso_ms
 
@@ -37,12 +38,12 @@ def stored_form(stored: StoredPacket) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The procedures; `archive` and `registry` are open for reading, used in `lane`."""
+    """The procedures; `archive` and `registry` are open for reading, used in `lane`; `keys` gives those of now."""
 
     archive: ArchiveReader
     registry: Registry
     lane: Lane
-    bundle: str
+    keys: Callable[[], ServerKeys]
 
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
@@ -83,9 +84,20 @@ class Fleet:
         page: dict[str, object] = await self._read(self._page, _device(device), since_ms, until_ms, after)
         return page
 
-    async def public_bundle(self) -> str:
-        """Return the server's public bundle, as in server.pub.json."""
-        return self.bundle
+    async def public_bundle(self, after: str = "") -> str | None:
+        """Return the server's newest public bundle, as in server.pub.json, or the one that follows another.
+
+        Args:
+            after: The kid of a bundle; "" for the newest.
+
+        Returns:
+            None when no bundle of this server follows that one.
+        """
+        if type(after) is not str:
+            raise ApplicationError(_INVALID, "after: must be the kid of a bundle")
+        keys: ServerKeys = await self._read(self.keys)
+        found = keys.following(after) if after else keys.newest
+        return None if found is None else bundle.dump(found)
 
     async def _read(self, call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever `call` returns
         try:

@@ -71,7 +71,7 @@ def devices(found: Sequence[Json]) -> None:
 
 
 def minutes(found: Sequence[Json]) -> None:
-    """Print one line a packet."""
+    """Print one line a packet; `lost` beside the gaps where it declares that something never comes."""
     rows(
         "packets",
         ("start", "period", "session", "readings", "speed mean", "rpm mean", "codes", "gaps"),
@@ -84,7 +84,7 @@ def minutes(found: Sequence[Json]) -> None:
                 _mean(one, "speed"),
                 _mean(one, "rpm"),
                 " ".join(code["code"] for code in one["dtcs"]),
-                len(one["gaps"]),
+                f"{len(one['gaps'])}{' lost' if 'lost' in one else ''}",
             )
             for one in found
         ],

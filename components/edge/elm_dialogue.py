@@ -121,7 +121,7 @@ def meet(known: Acquaintance) -> Script:
     for command in Timing().commands:  # a clone that lacks them waits as long as it likes
         yield Ask(command)
     first = yield Ask("0100", SEARCH_MS)
-    if not first.hex_lines or first.lost_settings:
+    if not first.hex_lines or first.reason:  # of ECUs that were not understood nothing may be concluded
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
@@ -135,7 +135,7 @@ def meet(known: Acquaintance) -> Script:
     except ValueError as error:
         raise AwayError("bus_error", str(error), is_bus=True) from error
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
-    if not maps:
+    if not maps or heard.broken:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
         raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
     known.bus = bus
@@ -157,11 +157,14 @@ def _ask_what_it_has(
     for base in (0x00, 0x20, 0x40, 0x60):
         if base and not any(base in has for has in pids.values()):
             break
-        if base:
+        announced = {ecu for ecu, has in pids.items() if base in has}
+        for _ in range(2 if base else 0):
             answer = yield Ask(f"01{base:02X}")
             if not answer.prompted:
                 raise AwayError("timeout", f"no answer to 01{base:02X}")
             maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
+            if announced <= maps.get(base, {}).keys():
+                break  # else once more: what is not there would be taken for what the car has not
         for ecu, bits in maps.get(base, {}).items():
             pids.setdefault(ecu, set()).update(supported_pids(base, bits))
     return {ecu: frozenset(has) for ecu, has in sorted(pids.items())}

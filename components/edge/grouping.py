@@ -8,14 +8,15 @@ How many PIDs: on CAN up to 6 (SAE J1979), believed only after a group was answe
     part of a group; or nothing, and no      each PID that is missing is asked alone: one that answers
     group has worked yet                     condemns the size (6, 3, 2, 1), one that does not is silent
     no prompt, and no group has worked yet   the size is condemned: it may be the length that silenced it
-    nothing of a group that has worked       nothing: it is the car or the line, not the group
+    nothing, where groups have worked        nothing: it is the car or the line, not the group; three times in
+                                             succession, with words or cut short: each is asked alone
 
 A silent PID is asked alone from then on, until it answers: in a group it would change the number of lines.
 
 How many lines: a digit behind the PIDs ends the answer with that line, and saves the adapter's waiting for more. The
 ECUs' bit maps foretell the number, of all ECUs that have one of the PIDs. It is given for a pattern of lines that was
-seen to come out so; if then something is missing, it is asked again without, and the pattern is learnt again; after
-three times it is not given any more.
+seen to come out so; if then something is missing that it may have cut, or the adapter does not understand, it is asked
+again without, and the pattern is learnt again; after three times it is not given any more.
 """
 
 from collections import Counter
@@ -32,6 +33,7 @@ _BODY_BYTES: Final = 20
 """An answer in three CAN frames (6 + 7 + 7 bytes); six items, big and small well mixed, come to it."""
 _MAX_MISCOUNTS: Final = 3
 _MAX_COUNT: Final = 15
+_MAX_SPOILT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Grouping:
         self._pids = tuple(pids.values())
         self.size = 6 if bus is not None and bus.is_can else 1
         self._is_proven = False
+        self._spoilt: Counter[tuple[int, ...]] = Counter()
         self._doubted: set[str] = set()
         self._silent: set[str] = set()
         self._counted: dict[tuple[int, ...], bool] = {}
@@ -114,7 +117,7 @@ class Grouping:
             if len(signals) > 1 and not self._is_proven:
                 self._shrink()
             return ()
-        if missing and request.is_counted and lines >= sum(request.lines):
+        if missing and request.is_counted and (lines >= sum(request.lines) or why == "adapter_error"):
             self._miscounted[request.lines] += 1
             self._counted.pop(request.lines)
             return signals
@@ -126,13 +129,16 @@ class Grouping:
                 self._silent.add(signals[0].key)
             self._doubted.discard(signals[0].key)
             return ()
-        if not self._is_proven or (len(missing) < len(signals) and why == "no_data"):
+        self._spoilt[request.lines] += why in {"truncated", "adapter_error"}
+        is_doubtful = not self._is_proven or self._spoilt[request.lines] >= _MAX_SPOILT
+        if is_doubtful or (len(missing) < len(signals) and why == "no_data"):
             self._doubted.update(signal.key for signal in missing)
             return missing
         return ()
 
     def _proved(self, request: Request, lines: int) -> None:
         """Everything that was asked came."""
+        self._spoilt[request.lines] = 0
         if self._miscounted[request.lines] < _MAX_MISCOUNTS:
             self._counted[request.lines] = lines == sum(request.lines) <= _MAX_COUNT
         (key, *others) = (signal.key for signal in request.signals)
@@ -145,6 +151,7 @@ class Grouping:
     def _shrink(self) -> None:
         self.size, self._is_proven = _SMALLER.get(self.size, 1), False
         self._doubted.clear()
+        self._spoilt.clear()
 
     def _groups(self, signals: Sequence[Signal], first: Signal) -> tuple[Signal, ...]:
         """Divide these into as few requests with as few lines as possible; return the one that has `first`.

@@ -1,40 +1,34 @@
 """The car behind an ELM327 on a serial line: values, trouble codes, one clearing. Rim; blocks, one thread.
 
-What it is not: it keeps no history and knows no wall clock. `obd_link` owns the line and mends it, `schedule` says
-what is due, `obd_parser` (the one place with python-OBD) reads what the car says.
+What it is not: it keeps no history and knows no wall clock. It is the hand that asks; what it needs to know stands in
 
-Every value is one that the car said: the ECU that owns the PID answered positively, with the mode, the PIDs and the
-lengths that were asked. What is rejected has a reason of wire.signals.REASONS at once; a value that there was no time
-to ask again stays, with its time, until it is three periods old.
+    obd_link    the line to the adapter, and how it is mended
+    meeting     what is known of this car: its values, and what is learnt of each answer, by
+    schedule      which signals are due,
+    grouping      what one request may hold,
+    timing        how long the adapter waits,
+    obd_parser    and what the car's lines say (the one place with python-OBD)
+    obd_codes   trouble codes
+
+A call works until its deadline. A request has a limit of its own (`obd_link`), which may be later: then its answer is
+taken up by the next call, so an adapter that is slower than the calls is read all the same, and is never disturbed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal
 
-from components.edge.grouping import Grouping, Request
+from components.edge.grouping import Request
+from components.edge.meeting import Meeting
 from components.edge.obd_codes import clear, read_codes
 from components.edge.obd_link import ObdLink, Reply
-from components.edge.obd_parser import decode, parse_pids
 from components.edge.ports import CarAwayError, CarState, DtcReport, Sample
-from components.edge.schedule import Schedule
 from components.edge.serial_line import Clock, Line, SerialLine
-from components.edge.timing import Timing
 from components.edge.usb_ports import find_obd_ports
-from components.wire.signals import OBD_SIGNALS, Signal, Value
+from components.wire.signals import OBD_SIGNALS, Signal
 
-_WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
-"""The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
 _VOLTAGE_EVERY_MS: Final = 5_000
 """What decides whether the car is asleep looks at it."""
-_AWAY_AFTER_MS: Final = 1_500
-"""So long without one value, and more than one answer without any: the car is away."""
-_LOOK_FIRST_MS: Final = 5_000
-_LOOK_AGAIN_MS: Final = 600_000
-_STARTING_MS: Final = 3_000
-"""From the engine's start until all ECUs are awake, about."""
-_START_V: Final = 0.5
-"""By which the voltage rises when the engine starts: the generator's share is more, what a fan takes is less."""
 
 
 class ObdCar:
@@ -73,36 +67,38 @@ class ObdCar:
 
         self._clock = clock
         self._period_ms = period_ms
-        self._wanted = tuple(signal for signal in OBD_SIGNALS if wanted is None or signal.key in wanted)
+        keys = tuple(signal.key for signal in OBD_SIGNALS)
+        self._wanted = tuple(key for key in keys if wanted is None or key in wanted)
+        self._unwanted = {key: "unsupported" for key in keys if key not in self._wanted}
         self._rates = dict(rates or {})
         self._link = ObdLink(ports, open_line or serial_line, protocol, clock)
         self._rejected: Counter[str] = Counter()
-        self._meeting = 0
+        self._meetings = 0
+        self._met = self._meet()
+        self._asked: Request | str = ""
+        """What was sent last: a request, or an AT command."""
+        self._is_behind = False
         self._voltage_ms = 0
-        self._begin_session()
         self._state = CarState()
 
     def sample(self, deadline_ms: int) -> Sample:
         """See ports.Car."""
-        if self._ready(deadline_ms) and self._look_again(deadline_ms):
+        while self._ready(deadline_ms) and self._look_again(deadline_ms):
             now_ms = self._clock()
             if now_ms - self._voltage_ms >= _VOLTAGE_EVERY_MS:
                 self._voltage_ms = now_ms
-                self._orders.append("ATRV")
-            self._ask(self._schedule.due(now_ms), deadline_ms)
-        self._note_state()
-        keys = {signal.key for signal in self._wanted}
-        return self._latest({signal.key: signal.key in keys for signal in OBD_SIGNALS})
+                self._met.orders.append("ATRV")
+            self._ask(self._met.due(now_ms), deadline_ms)
+            if self._link.state == "ready":
+                break  # otherwise what is left of the time is for mending
+        latest = self._latest(self._wanted)
+        return Sample(latest.values, latest.measured_ms, {**latest.why, **self._unwanted})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""
         if self._ready(deadline_ms) and self._take_up(deadline_ms):
-            for key in keys:  # an earlier value is no answer to "now"
-                self._values.pop(key, None)
-                self._why[key] = "timeout"
-            self._ask([self._has[key] for key in keys if key in self._has], deadline_ms)
-        self._note_state()
-        return self._latest(dict.fromkeys(keys, True))
+            self._ask(self._met.now(keys), deadline_ms)
+        return self._latest(keys)
 
     def rest(self, deadline_ms: int) -> Sample:
         """See ports.Car."""
@@ -115,7 +111,7 @@ class ObdCar:
         if not (self._ready(deadline_ms) and self._take_up(deadline_ms)):
             raise CarAwayError(self._link.trouble or "the car does not answer")
         try:
-            return read_codes(self._link, deadline_ms, self._answered_codes)
+            return read_codes(self._link, deadline_ms, self._met.answered_codes)
         finally:
             self._note_state()
 
@@ -138,38 +134,22 @@ class ObdCar:
     def _ready(self, deadline_ms: int) -> bool:
         """Connect as far as the deadline lets it; take over what a new meeting taught."""
         ready = self._link.advance(deadline_ms)
-        if self._link.meetings != self._meeting:
-            self._meeting = self._link.meetings
-            self._begin_session()
+        if self._link.meetings != self._meetings:
+            self._meetings = self._link.meetings
+            self._met = self._meet()
+            self._voltage_ms = self._clock()  # it was asked on the way
         return ready
 
-    def _begin_session(self) -> None:
-        """Forget everything about the car that was; nothing learnt of it is trusted after a reconnection."""
-        known = self._link.known
-        owners: dict[int, str] = {}
-        for ecu, has in known.pids.items():
-            for pid in has:
-                owners.setdefault(pid, ecu)
-        self._owners = owners
-        self._has = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in owners}
-        self._absent = {
-            key: "wide_band" for key, pids in _WIDE_BAND.items() if key not in self._has and owners.keys() & pids
-        }
-        asked = [signal for signal in self._wanted if signal.key in self._has]
-        self._schedule = Schedule(asked, self._period_ms, self._rates)
-        self._grouping = Grouping(known.bus, known.pids)
-        self._timing = Timing()
-        self._values: dict[str, Value] = {}
-        self._measured_ms: dict[str, int] = {}
-        self._why: dict[str, str] = {}
-        self._orders: list[str] = []
-        self._asked: Request | str = ""
-        self._answered_codes: set[tuple[int, str]] = set()
-        self._voltage_ms = self._clock()  # `meet` has just asked
-        self._learnt_ms = self._found_ms = self._clock()
-        self._look_again_ms = self._learnt_ms + _LOOK_FIRST_MS
-        self._fruitless = 0
-        self._is_behind = False
+    def _meet(self) -> Meeting:
+        return Meeting(
+            self._link.known.bus,
+            self._link.known.pids,
+            wanted=self._wanted,
+            rates=self._rates,
+            period_ms=self._period_ms,
+            rejected=self._rejected,
+            at_ms=self._clock(),
+        )
 
     def _take_up(self, deadline_ms: int) -> bool:
         """Wait for what an earlier call has asked; return whether the adapter is free for another question."""
@@ -189,12 +169,12 @@ class ObdCar:
             signals = [signal for signal in signals if signal not in under_way]
         while self._link.state == "ready" and self._clock() < deadline_ms:
             if not self._link.is_waiting:
-                if was_behind and unanswered and len(signals) < self._grouping.size:
-                    signals = self._schedule.due(self._clock())
-                if self._orders:
-                    self._send(self._orders.pop(0))
+                if was_behind and unanswered and len(signals) < self._met.grouping.size:
+                    signals = self._met.due(self._clock())
+                if self._met.orders:
+                    self._send(self._met.orders.pop(0))
                 elif signals:
-                    self._send(request := self._grouping.request(signals))
+                    self._send(request := self._met.grouping.request(signals))
                     signals = [signal for signal in signals if signal not in request.signals]
                 else:
                     break
@@ -217,111 +197,39 @@ class ObdCar:
         self._link.send(what.command, lambda message: message.data[:2] in begins)
 
     def _heard(self, reply: Reply) -> Collection[Signal]:
-        """Note what an answer says; return what to ask again at once."""
+        """Note what came; return what to ask again at once."""
         request, answer = self._asked, reply.answer
-        if isinstance(request, str):
-            if "?" in answer.text_lines and request != "ATRV":
-                self._timing.refused()
+        if request == "ATRV":
+            self._met.measured_voltage(self._link.voltage_v, reply.at_ms)
             return ()
-        found, why = parse_pids(reply.heard, 1, {signal.pid or 0: signal.size for signal in request.signals})
-        why = answer.reason or (why if answer.prompted or why != "no_data" else "timeout")
-        data = {
-            signal.key: found.get(signal.pid or 0, {}).get(self._owners[signal.pid or 0]) for signal in request.signals
-        }
-        answered = [signal for signal in request.signals if data[signal.key] is not None]
-        missing = [signal for signal in request.signals if data[signal.key] is None]
-        self._rejected.update(why for _ in missing)
-        self._find_car(request, why, reply, is_fruitful=bool(answered))
-        again = self._learn(request, missing, why, reply)
-        for signal in answered:
-            self._note(signal, data[signal.key] or b"", reply.at_ms)
-        missing = [signal for signal in missing if signal not in again]
-        for signal in missing:
-            self._values.pop(signal.key, None)
-            self._why[signal.key] = why
-        self._schedule.answered([signal for signal in answered if signal not in again], reply.at_ms)
-        if why in {"no_data", "negative_response"}:
-            self._schedule.silent(missing, reply.at_ms)
-        else:
-            self._schedule.failed(missing, reply.at_ms)
+        if isinstance(request, str):
+            if "?" in answer.text_lines:
+                self._met.timing.refused()
+            return ()
+        again = self._met.heard(request, answer, reply.heard, reply.at_ms)
+        if self._link.state == "ready":
+            is_trouble = self._met.is_fruitless or answer.reason != "no_data"  # one item that the car has not is none
+            self._link.tell(answer.words if is_trouble else "")
+            if self._met.is_away(reply.at_ms):
+                self._link.lose_car(answer.reason or "no_data", answer.words)
         return again
 
-    def _learn(self, request: Request, missing: Sequence[Signal], why: str, reply: Reply) -> Collection[Signal]:
-        """Learn from an answer how to ask; return what to ask again at once."""
-        if missing and reply.answer.reason == "no_data" and not reply.heard.messages and self._timing.had_no_data():
-            self._orders += self._timing.commands
-            return request.signals
-        if not missing and not request.is_counted and self._timing.answered():
-            self._orders += self._timing.commands
-        return self._grouping.heard(request, missing, why, len(reply.answer.hex_lines))
-
-    def _find_car(self, request: Request, why: str, reply: Reply, *, is_fruitful: bool) -> None:
-        """Tell what the adapter says that is wrong; where nothing comes any more, look for the car anew."""
-        keys, silent = {signal.key for signal in request.signals}, self._grouping.silent
-        if is_fruitful:
-            self._fruitless, self._found_ms = 0, reply.at_ms
-            self._link.tell("")
-        elif self._link.state == "ready" and (not keys <= silent or self._has.keys() <= silent):
-            self._fruitless += 1
-            self._link.tell(reply.answer.words)
-            if self._fruitless > 1 and reply.at_ms - self._found_ms >= _AWAY_AFTER_MS:
-                self._link.lose_car(why, reply.answer.words)
-
     def _look_again(self, deadline_ms: int) -> bool:
-        """Ask what the car has once more when it is time; return whether the link is ready.
-
-        Soon after the beginning and after the engine's start, when ECUs may have slept, and every 10 minutes. Every 10
-        minutes it is also learnt anew what a request may hold: one bad moment is not held against the car for ever.
-        """
-        now_ms = self._clock()
-        if now_ms < self._look_again_ms:
+        """Ask the car once more what it has when it is time; return whether the link is ready."""
+        if self._clock() < self._met.look_again_ms:
             return True
         if not self._take_up(deadline_ms):
             return self._link.state == "ready"
-        self._look_again_ms = now_ms + _LOOK_AGAIN_MS
-        if now_ms - self._learnt_ms >= _LOOK_AGAIN_MS:
-            self._learnt_ms = now_ms
-            self._grouping = Grouping(self._link.known.bus, self._link.known.pids)
+        self._met.looked_again(self._clock())
         self._link.look_again()
         return self._ready(deadline_ms)
 
-    def _note(self, signal: Signal, data: bytes, at_ms: int) -> None:
-        try:
-            value = decode(signal, data)
-        except ValueError:
-            # No freeze frame (PID 02: 0000) is an answer, not an error.
-            why = "no_data" if signal.key == "dtc_ff" else "out_of_range"
-            self._values.pop(signal.key, None)
-            self._why[signal.key] = why
-            self._rejected[why] += signal.key != "dtc_ff"
-            return
-        if signal.key == "rpm" and value != 0 and self._values.get("rpm") == 0:
-            self._look_again_ms = min(self._look_again_ms, at_ms + _STARTING_MS)
-        self._values[signal.key] = value
-        self._measured_ms[signal.key] = at_ms
-
-    def _latest(self, keys: Mapping[str, bool]) -> Sample:
-        """Every key's latest value or its reason, as of now; `keys` says of each whether it is wanted."""
-        now_ms = self._clock()
-        values: dict[str, Value] = {}
-        why: dict[str, str] = {}
-        for key, is_wanted in keys.items():
-            signal = self._has.get(key)
-            if not is_wanted:
-                why[key] = "unsupported"
-            elif not self._link.is_met:
-                why[key] = self._link.why
-            elif signal is None:
-                why[key] = self._absent.get(key, "unsupported")
-            elif key not in self._values:
-                why[key] = self._why.get(key, "timeout")
-            else:
-                stale_ms = self._schedule.stale_ms(signal)
-                if stale_ms is not None and now_ms - self._measured_ms[key] > stale_ms:
-                    why[key] = "stale"
-                else:
-                    values[key] = self._values[key]
-        return Sample(values, {key: self._measured_ms[key] for key in values}, why)
+    def _latest(self, keys: Sequence[str]) -> Sample:
+        """Return these signals' values or reasons, as of now."""
+        self._note_state()
+        if not self._link.is_met:
+            return Sample({}, {}, dict.fromkeys(keys, self._link.why))
+        return self._met.latest(keys, self._clock())
 
     def _note_state(self) -> None:
         link, known = self._link, self._link.known
@@ -334,10 +242,10 @@ class ObdCar:
             voltage_ms=link.voltage_ms,
             vin=known.vin,
             vin_why=known.vin_why,
-            supported=tuple(self._has) if link.is_met else (),
-            group=self._grouping.size,
-            counted=self._grouping.is_counted,
-            timing=" ".join(self._timing.commands),
+            supported=self._met.supported if link.is_met else (),
+            group=self._met.grouping.size,
+            counted=self._met.grouping.is_counted,
+            timing=" ".join(self._met.timing.commands),
             calibration=known.calibration or (),
             rejected=dict(self._rejected),
             trouble=link.trouble,

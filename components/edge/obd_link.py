@@ -1,6 +1,6 @@
 """The connection to the adapter: opens it, plays the scripts on it, asks one thing at a time, and mends itself. Rim.
 
-What it is not: it knows no signal, tier or value (`obd_car` does). Its states are one table:
+What it is not: it knows no signal, tier or value (`meeting` does). Its states are one table:
 
     state     plays                        succeeds   fails
     --------  ---------------------------  ---------  -----------------------------------------
@@ -10,7 +10,7 @@ What it is not: it knows no signal, tier or value (`obd_car` does). Its states a
     meeting   meet (0100, PIDs, VIN)       ready      bus away: meeting, next try after 2 s;
                                                       adapter: waking
     ready     requests                     ready      no answer: resync; settings lost: waking;
-                                                      nothing but refusals: meeting; port: closed
+                                                      nothing but refusals: meeting
     looking   look_again (0100, PIDs)      ready      resync
     resync    agree_again (ATI)            ready *    waking
     resting   rest (ATI, ATRV)             rested     waking

@@ -14,12 +14,17 @@ asleep  a voltage of `charging_v` or more: the alternator charges              a
 asleep  0.5 V more than the least of this sleep: a smart alternator charges    awake, `wake`
 asleep  1 V less than at the look before: the starter turns the engine         awake, `wake`
 asleep  no known voltage for 30 s: nobody knows any more                       awake, `wake`
+asleep  its time has come (`tries_bus`)                                        asleep, the look may ask the bus
 asleep  below `low_v` for `dwell_s`, or asleep for `idle_s`; and the last      asleep, `command`; once a sleep
         packet has its receipt, or 30 s have passed
 ======  =====================================================================  =============================
 
 The second row is for cars that only our questions keep awake. An engine that turns is never asleep, with an unknown
 voltage nobody falls asleep, and who has woken needs the full time again.
+
+The bus of a sleeping car is tried by one look in 10 minutes. Where the voltage cannot tell of the engine's start, since
+it never came to `charging_v` in the drive before (a smart alternator, a limit that does not fit, an adapter that
+measures badly), by one look every 10 s for 10 minutes, then every minute.
 """
 
 from dataclasses import dataclass
@@ -35,6 +40,9 @@ KNOWN_MS: Final = 20_000
 STANDING_MS: Final = 600_000
 UNKNOWN_MS: Final = 30_000
 SENDING_MS: Final = 30_000
+_TRY_EVERY_MS: Final = 600_000
+_TRY_SOON_EVERY_MS: Final = 10_000
+_TRY_LATER_EVERY_MS: Final = 60_000
 RISE_V: Final = 0.5
 DIP_V: Final = 1.0
 
@@ -94,17 +102,27 @@ class Power:
     _least_v: float | None = None
     _low_ms: int | None = None
     _commanded: bool = False
+    _has_charged: bool = False
 
     def heard(self, look: Look) -> Order | None:
         """Take a look at the car; return what it means."""
         self.voltage_v = look.known_v
         return self._awake(look) if self.state == "awake" else self._asleep(look)
 
+    def tries_bus(self, at_ms: int) -> bool:
+        """Return whether a look at a sleeping car, at `at_ms` (elapsed ms), is one that may ask its bus."""
+        slept_ms = at_ms - self.since_ms
+        every_ms = _TRY_EVERY_MS
+        if not self._has_charged:
+            every_ms = _TRY_SOON_EVERY_MS if slept_ms < _TRY_EVERY_MS else _TRY_LATER_EVERY_MS
+        return slept_ms >= every_ms and slept_ms % every_ms < LOOK_EVERY_MS
+
     def _awake(self, look: Look) -> Order | None:
         limits, voltage_v = self.limits, look.known_v
         if look.rpm is not None:
             self._told_ms = look.at_ms
         low = voltage_v is not None and voltage_v < limits.charging_v
+        self._has_charged |= voltage_v is not None and not low
         stands = low and not look.rpm and not look.speed
         is_silent = self._told_ms is None or (look.voltage_ms or 0) > self._told_ms
         self._off_ms = _since(self._off_ms, look.at_ms, holds=stands and is_silent)
@@ -149,6 +167,8 @@ class Power:
         self._before_v = self._least_v = self.voltage_v if state == "asleep" else None
         self._off_ms = self._standing_ms = self._low_ms = None
         self._commanded = False
+        if state == "awake":
+            self._has_charged = False
 
 
 def _since(before_ms: int | None, now_ms: int, *, holds: bool) -> int | None:

@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from components.edge import minute
+from components.edge.choice import Choice
 from components.edge.dtc_book import DtcBook
 from components.edge.gear import Gearbox
 from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
@@ -55,6 +56,7 @@ class Sources:
     period_s: int
     content: str
     config_hash: str
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(slots=True)
@@ -145,6 +147,11 @@ class Recorder:
         if self._resting is not None:
             self._resting.cancel()
 
+    def begin_session(self) -> None:
+        """Begin a session on the same clock, as the file that has the rows of this one is no more."""
+        self.timeline, self._identity = self.timeline.renewed(self.new_session()), None
+        self._dtcs_due_ms = self.elapsed_ms()
+
     async def read_codes(self) -> DtcReport:
         """Ask the car for its codes now, and record them.
 
@@ -155,8 +162,9 @@ class Recorder:
         report = await self.car_lane.run(self.sources.car.read_dtcs, self.elapsed_ms() + _DTC_DEADLINE_MS)
         at_ms = self.timeline.at(report.at_ms)
         self.book, appeared, cleared = self.book.updated(report, at_ms)
+        frozen = {key: value for key, value in report.freeze_frame.items() if key in self.sources.choice.wanted}
         try:
-            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, report.freeze_frame))])
+            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, frozen))])
         finally:
             if appeared or cleared:
                 self.changed(appeared, cleared)
@@ -176,7 +184,8 @@ class Recorder:
         car = self.sources.car
         if self._at_rest:
             if self.power.state == "asleep":
-                self._look(await self._sample_car(car.rest, due_ms))
+                ask = car.sample if self.power.tries_bus(self.elapsed_ms()) else car.rest
+                self._look(await self._sample_car(ask, due_ms))
                 self._correct_clock(self.elapsed_ms())
             if self.power.state == "awake":
                 self._wake()
@@ -292,6 +301,7 @@ class Recorder:
         else:
             values["gear"] = gear
             measured["gear"] = min(measured["rpm"], measured["speed"])
+        self.sources.choice.apply(values, measured, why)
         for key in [key for key, value in values.items() if not _can_be(key, value)]:
             # What no packet can carry would keep its whole minute from the server.
             del values[key], measured[key]

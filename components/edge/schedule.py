@@ -7,8 +7,8 @@ period like cards, one moment each, so that no pass carries them all.
     what came of asking             when it is due again
     -----------------------------   ---------------------------------------------------------------
     a value                         F: at once (the next pass); M, S: its moment in the next period; O: never
-    no value, something went wrong  as after a value; O: after 30 s
-    no value, the ECU has none      after 1, 2, 4, … periods, at most 60 s; from 60 s on every 60 s
+    no value, something went wrong  as after a value, but after 5 s at the latest
+    no value, the ECU has none      after 1, 2, 4, … periods, but 60 s at most (O: 30 s, then 60 s)
 
 Nothing starves, however little fits into a pass: what had no time stays due, and who has been due longest comes first.
 Where the adapter is too slow for all of F in each pass, F goes round, and M and S wait for one round at most.
@@ -26,6 +26,7 @@ from components.wire.signals import Signal
 
 _PERIOD_MS: Final = {"M": 5_000, "S": 30_000}
 """Of the tiers that have one; F's is the pass itself, O has none."""
+_AGAIN_MS: Final = 5_000
 _RAREST_MS: Final = 60_000
 
 
@@ -86,23 +87,22 @@ class Schedule:
         """Note that these have a value now."""
         for turn in self._turns_of(signals):
             turn.silences = 0
-            self._deal(turn, at_ms, math.inf)
+            self._deal(turn, at_ms)
 
     def failed(self, signals: Iterable[Signal], at_ms: int) -> None:
         """Note that these were asked, and something else than the car is the reason that they have no value."""
         for turn in self._turns_of(signals):
-            self._deal(turn, at_ms, at_ms + _PERIOD_MS["S"])
+            self._deal(turn, at_ms)
+            turn.due_ms = min(turn.due_ms, at_ms + max(_AGAIN_MS, self._pass_ms))
 
     def silent(self, signals: Iterable[Signal], at_ms: int) -> None:
         """Note that the car was asked for these and has no value: the more often that happens, the rarer they are."""
         for turn in self._turns_of(signals):
-            period_ms = _PERIOD_MS["S"] if turn.period_ms is None else turn.period_ms
-            wait_ms = max(period_ms, min(_RAREST_MS, period_ms << min(turn.silences, 10)))
+            self._deal(turn, at_ms)
+            if turn.silences or turn.period_ms is None:
+                period_ms = turn.period_ms or _PERIOD_MS["S"]
+                turn.due_ms = at_ms + max(period_ms, min(_RAREST_MS, period_ms << min(turn.silences, 10)))
             turn.silences += 1
-            if turn.silences == 1:
-                self._deal(turn, at_ms, at_ms + wait_ms)
-            else:
-                turn.asked_ms, turn.due_ms = at_ms, at_ms + wait_ms
 
     def stale_ms(self, signal: Signal) -> int | None:
         """Return the age past which this signal's value is too old to show; None where it holds for the session."""
@@ -118,13 +118,13 @@ class Schedule:
     def _turns_of(self, signals: Iterable[Signal]) -> list[_Turn]:
         return [self._turns[signal.key] for signal in signals if signal.key in self._turns]
 
-    def _deal(self, turn: _Turn, at_ms: int, without_period_ms: float) -> None:
-        """Give a turn its next moment."""
+    def _deal(self, turn: _Turn, at_ms: int) -> None:
+        """Give a turn its next moment, after it was asked at `at_ms`."""
         if turn.asked_ms is not None:
             turn.rounds_ms = (turn.rounds_ms[1], at_ms - turn.asked_ms)
         turn.asked_ms = at_ms
         if turn.period_ms is None:
-            turn.due_ms = without_period_ms
+            turn.due_ms = math.inf
         elif turn.period_ms == self._pass_ms:
             turn.due_ms = at_ms + 1
         else:

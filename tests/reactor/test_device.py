@@ -18,7 +18,7 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.timeline import Timeline
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
-from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane, ed25519
+from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane, wamp_trust
 from tests.fakes import FakeCar
 
 P0420 = Dtc("P0420", "stored", "7E8")
@@ -37,7 +37,7 @@ class Bench:
         self.journal = Journal()
         outbox, lane = SqliteOutbox(directory / "outbox.db"), as_lane(InlineLane())
         self.link = WampLink(
-            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, ed25519(2).public_key(), lambda: 0
+            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, wamp_trust(self.clock), lambda: 0
         )
         self.recorder = Recorder(
             reactor=self.clock,

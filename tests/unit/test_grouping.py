@@ -129,3 +129,14 @@ def test_a_length_that_silences_the_adapter_is_given_up_step_by_step() -> None:
         group = grouping.request(OBD_SIGNALS)
         grouping.heard(group, group.signals, "timeout", 0)
     assert seen == [6, 3, 2, 1]
+
+
+def test_a_group_that_is_cut_short_again_and_again_is_doubted_though_others_work() -> None:
+    grouping = Grouping(Bus("6"), ENGINE)
+    small = grouping.request(OBD_SIGNALS[3:9])
+    assert not grouping.heard(small, (), "", 9)
+    group = grouping.request(OBD_SIGNALS)
+    assert group.lines != small.lines
+    assert not grouping.heard(group, group.signals, "truncated", 2)
+    assert not grouping.heard(group, group.signals, "truncated", 2)
+    assert grouping.heard(group, group.signals, "truncated", 2) == group.signals

@@ -225,11 +225,10 @@ def test_a_reset_in_the_middle_sets_the_adapter_up_again() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     subject.sample()
     subject.elm.answers["010C1"] = b"LV RESET\r\rELM327 v1.5\r\r>"
-    assert subject.sample().why["rpm"] == "adapter_error"
-    del subject.elm.answers["010C1"]
     said = len(subject.elm.said)
-    assert subject.until(lambda sample: bool(sample.values), 3).values["rpm"] == 1726.0
-    assert subject.elm.said[said:][:2] == ["ATWS", "ATE0"]
+    assert subject.sample().values["rpm"] == 1726.0
+    assert subject.elm.said[said:][:3] == ["010C1", "ATWS", "ATE0"]
+    assert subject.car.state().rejected == {"adapter_error": 1}
 
 
 def test_a_slow_search_goes_on_over_several_calls() -> None:

@@ -25,14 +25,16 @@ def test_it_says_how_it_asks() -> None:
 def test_rejected_answers_are_counted_by_reason_for_ever() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     subject.sample()
-    subject.elm.answers = {"010C": b"CAN ERROR\r\r>", "010C1": b"CAN ERROR\r\r>"}
+    subject.elm.answers = {"010C1": b"CAN ERROR\r\r>"}
     subject.sample()
-    subject.elm.answers = {"010C": b"7E8037F0112\r\r>", "010C1": b"7E8037F0112\r\r>"}
+    subject.elm.answers = {}
+    subject.sample()
+    subject.elm.answers = {"010C1": b"BUFFER FULL\r\r>", "010C": b"7E8037F0112\r\r>"}
     subject.sample()
     subject.car.close()
     subject.elm.answers = {}
     subject.sample()
-    assert subject.car.state().rejected == {"bus_error": 1, "negative_response": 1}
+    assert subject.car.state().rejected == {"bus_error": 1, "adapter_error": 1, "negative_response": 1}
 
 
 def test_a_pid_that_the_car_names_but_does_not_answer_is_asked_ever_more_rarely() -> None:
@@ -65,6 +67,17 @@ def test_at_a_high_rate_a_slow_adapter_is_used_all_the_time_and_nothing_starves(
     assert car.state().connected
 
 
+def test_a_reader_that_is_behind_sends_no_request_half_full() -> None:
+    subject = drive(takes_ms=45)
+    car = ObdCar("/dev/x", clock=subject.clock, period_ms=100, open_line=subject.elm.open)
+    for _ in range(200):
+        deadline_ms = subject.clock.at_ms + 100
+        car.sample(deadline_ms)
+        subject.clock.at_ms = deadline_ms
+    values = [request for request in requests(subject.elm)[-200:] if request[2:4] != "00"]
+    assert sum(len(request) // 2 - 1 for request in values) / len(values) > 5.2
+
+
 def test_what_was_under_way_at_the_deadline_has_no_time_after_it() -> None:
     subject = drive({0x0C: b"\x1a\xf8"})
     for _ in range(2):
@@ -85,7 +98,8 @@ def test_a_question_waits_for_the_answer_that_is_under_way() -> None:
     subject.car.sample(subject.clock.at_ms + 200)
     assert subject.car.read_dtcs(subject.clock.at_ms + 3_000).codes == ()
     subject.car.sample(subject.clock.at_ms + 200)
-    assert subject.car.measure_now(("rpm",), subject.clock.at_ms + 900).values == {"rpm": 1726.0}
+    subject.elm.pids[0x0C] = b"\0\0"  # it stalls when the answer is already under way
+    assert subject.car.measure_now(("rpm",), subject.clock.at_ms + 900).values == {"rpm": 0}
     subject.elm.answers["04"] = b"7E80144\r\r>"
     subject.car.sample(subject.clock.at_ms + 200)
     assert subject.car.clear_dtcs(subject.clock.at_ms + 50) == "unknown"
@@ -189,3 +203,32 @@ def test_an_adapter_that_needs_more_than_a_pass_is_met_and_read(within_ms: int) 
         subject.clock.at_ms += 10
     assert len(sample.values) > 30
     assert requests(subject.elm).count("0100") == 2
+
+
+def test_an_adapter_that_comes_back_under_another_name_is_read_within_5_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["/dev/ttyUSB0"]
+    monkeypatch.setattr("components.edge.obd_car.find_obd_ports", lambda **_: tuple(names))
+    elm = FakeElm(FakeClock(), whole_car())
+    car = ObdCar("auto", clock=elm.clock, open_line=elm.open)
+    assert len(car.sample(elm.clock.at_ms + 900).values) == 36
+    elm.is_unplugged, names[:] = True, []
+    for _ in range(20):
+        assert car.sample(elm.clock.at_ms + 900).values == {}
+        elm.clock.at_ms += 1_000
+    assert "no OBD adapter is plugged in" in car.state().trouble
+    elm.is_unplugged, names[:] = False, ["/dev/ttyUSB1"]
+    back_ms = elm.clock.at_ms
+    while not (sample := car.sample(elm.clock.at_ms + 900)).values:
+        elm.clock.at_ms += 1_000
+    assert elm.clock.at_ms - back_ms <= 5_000
+    assert (len(sample.values), car.state().port) == (36, "/dev/ttyUSB1")
+
+
+def test_what_a_bit_map_that_was_lost_would_have_named_is_asked_for_again() -> None:
+    lost = iter([b"CAN ERROR\r\r>"])
+    subject = drive()
+    whole = subject.elm
+    real = FakeElm(FakeClock(), whole_car())
+    whole.answers["0140"] = lambda: next(lost, real._answer("0140"))
+    assert subject.sample().why == {}
+    assert whole.said.count("0140") == 2

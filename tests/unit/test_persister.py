@@ -34,7 +34,7 @@ class Server:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
 
     def __post_init__(self) -> None:
-        self.persister = Persister(Judge({KID: server()}, self._known), self.archive)
+        self.persister = Persister(Judge(lambda: {KID: server()}, self._known), self.archive)
 
     def _known(self, device: str) -> Any:  # noqa: ANN401 - a Known, or what it takes to fail
         found = self.devices.get(device)
@@ -95,7 +95,7 @@ PERMANENT: dict[str, Callable[[], bytes]] = {
     "size": lambda: bytes(envelope.MAX_ENVELOPE + 1),
     "grammar": lambda: b"\xff",
     "signature": lambda: bad_bit(sealed()),
-    "suite": lambda: sealed(alg="ROT13"),
+    "suite": lambda: forged("suite"),
     "unwrap": lambda: forged("wrapped"),
     "decrypt": lambda: forged("ciphertext"),
     "inflate": lambda: forged("inflate"),
@@ -141,7 +141,7 @@ def test_the_receipt_goes_to_the_topics_device_and_to_nobody_where_there_is_none
     cloud = Server()
     for topic, who in ((topics.packet("car_two"), ["car_two"]), ("odograph.packet.00.car_two", [])):
         found = cloud.persister.persist([Arrival(topic, sealed(), "car_two", 7)])
-        assert [device for device, _ in found.receipts] == who
+        assert [to for to, _ in found.receipts] == [(one, KID) for one in who]
 
 
 CIRCUMSTANCES: dict[str, dict[str, Any]] = {

@@ -252,3 +252,31 @@ def test_whatever_is_heard_sleep_needs_a_known_low_voltage_and_no_turning_engine
                 assert seen.sent or at_ms - power.since_ms >= 30_000
             assert commands <= 1
             assert (order in {"sleep", "wake"}) == (power.state != before)
+
+
+def tried_s(car: Car, seconds: int) -> list[int]:
+    """After how many seconds of sleep a look every 5 s may ask the bus."""
+    since_ms = car.power.since_ms
+    return [s for s in range(5, seconds, 5) if car.power.tries_bus(since_ms + s * 1000)]
+
+
+def test_the_bus_of_a_sleeping_car_is_tried_every_ten_minutes_where_the_engine_was_seen_to_charge() -> None:
+    car = Car()
+    car.show(looks(rpm=800.0, voltage_v=14.1))
+    assert tried_s(car.asleep(), 2400) == [600, 1200, 1800]
+
+
+def test_it_is_tried_much_more_often_where_the_voltage_never_told_of_the_engine() -> None:
+    car = Car()
+    car.show(looks(rpm=800.0, voltage_v=13.1))
+    tried = tried_s(car.asleep(looks(voltage_v=13.1)), 800)
+    assert tried[:59] == list(range(10, 600, 10))
+    assert tried[59:] == [600, 660, 720, 780]
+
+
+def test_each_drive_shows_anew_whether_the_voltage_tells() -> None:
+    car = Car()
+    car.show(looks(rpm=800.0, voltage_v=14.1))
+    car.asleep()
+    assert car.show(looks(rpm=800.0, voltage_v=12.6)) == "wake"
+    assert tried_s(car.asleep(), 30) == [10, 20]

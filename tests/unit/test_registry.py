@@ -1,6 +1,5 @@
-"""registry.db, the key files and the bundle: what they refuse, and that a reader sees what was just written."""
+"""registry.db and the key files: what they refuse, and that a reader sees what was just written."""
 
-import json
 import sqlite3
 import stat
 from dataclasses import replace
@@ -8,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.cloud.keys import load_server_keys, make_server_keys, public_bundle
 from components.cloud.sqlite_registry import Registry
 from components.keyfile import make_key, read_key_file, write_key_file
-from components.wire import bundle
 from components.wire.errors import ConfigError, UnavailableError
 
 KEY = "ab" * 32
@@ -151,47 +148,3 @@ def test_a_faulty_key_file_is_refused_without_showing_the_key(tmp_path: Path, ol
     with pytest.raises(ConfigError, match=fault) as caught:
         read_key_file(path)
     assert key.private_key not in str(caught.value)
-
-
-def test_server_keys_come_back_as_they_were_made(tmp_path: Path) -> None:
-    made = make_server_keys(tmp_path / "keys")
-    loaded = load_server_keys(tmp_path / "keys")
-    assert public_bundle(loaded) == public_bundle(made)
-    assert list(loaded.unwrap) == [made.newest_kid]
-    assert loaded.unwrap[made.newest_kid].key_size == 3072
-    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
-    assert {stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "keys").iterdir()} == {0o600}
-    with pytest.raises(ConfigError, match="has server keys already"):
-        make_server_keys(tmp_path / "keys")
-    for one in ("*.rsa.pem", "*.ed25519"):
-        (secret,) = (tmp_path / "keys").glob(one)
-        secret.chmod(0o640)
-        with pytest.raises(ConfigError, match=f"run: chmod 600 {secret}"):
-            load_server_keys(tmp_path / "keys")
-        secret.chmod(0o600)
-        secret.rename(secret.with_name(secret.name.replace(secret.name[:4], "0000")))
-        with pytest.raises(ConfigError, match=r"than its name says|does not exist"):
-            load_server_keys(tmp_path / "keys")
-        secret.with_name(secret.name.replace(secret.name[:4], "0000")).rename(secret)
-
-
-def test_the_bundle_comes_back_as_it_was_and_every_fault_of_it_is_named(tmp_path: Path) -> None:
-    public = public_bundle(make_server_keys(tmp_path / "keys"))
-    document = json.loads(bundle.dump(public))
-    assert bundle.parse(bundle.dump(public)) == public
-    assert document["v"] == 1
-    for change, fault in (
-        ({"v": 2}, "version 2"),
-        ({"v": True}, "version True"),
-        ({"extra": 1}, "extra: unknown key"),
-        ({"kid": None}, "kid: missing or not text"),
-        ({"kid": "00" * 8}, "kid: not the id of rsa_public_key"),
-        ({"receipt_kid": "00" * 8}, "receipt_kid: not the id of receipt_public_key"),
-        ({"rsa_public_key": "-----BEGIN"}, "rsa_public_key: not a public key"),
-        ({"receipt_public_key": "00"}, "receipt_public_key: not a public key"),
-    ):
-        with pytest.raises(ConfigError, match=fault):
-            bundle.parse(json.dumps({**document, **change}))
-    for text in ("", "[]", "nul", "[" * 100_000):
-        with pytest.raises(ConfigError, match="server bundle is not"):
-            bundle.parse(text)
