@@ -1,14 +1,14 @@
 """The page of a process, over a real port: metrics, health, readiness; and a port that is taken."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
 
 from components import http_view
 from components.metrics import Metric, Pulse, counter
@@ -107,13 +107,19 @@ def test_who_hangs_up_before_the_answer_harms_nobody_and_health_waits_for_no_lan
     page.view.waiting = held = Deferred[None]()
     with closing(page.ask("/metrics")):
         assert page.get("/healthz")[0] == 200
+    # With this answer the server has also seen that the other one has gone.
+    assert page.get("/healthz")[0] == 200
+    events: list[Mapping[str, Any]] = []
+    observer: Any = events.append
 
     async def release() -> None:
+        globalLogPublisher.addObserver(observer)
         held.callback(None)
+        globalLogPublisher.removeObserver(observer)
         page.view.waiting = None
-        await deferLater(reactor, 0)
 
     run(release)
+    assert [event for event in events if "log_failure" in event] == []
     assert page.get("/metrics")[0] == 200
 
 

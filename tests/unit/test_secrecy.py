@@ -51,7 +51,7 @@ def test_no_word_about_a_stores_address_shows_its_password(tmp_path: Path, archi
 
 def test_a_password_that_the_driver_takes_for_something_else_is_not_shown_either(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a MongoDB URI") as refused:
-        open_archive(f"mongodb://odograph:{SECRET}/1@db.example", tmp_path)
+        open_archive(f"mongodb://odograph:12/{SECRET}@h:1/d", tmp_path)
     assert SECRET not in str(refused.value)
 
 
