@@ -112,6 +112,7 @@ def test_no_private_key_is_in_a_log_a_command_line_an_answer_or_a_core_and_no_lo
     assert {process.popen.pid for process in seen.processes.values()} <= processes.keys()
     answers = [str(status), *(seen.get(end, "metrics")[1] for end in seen.ports)]
     assert not [text for text in (*processes.values(), *answers) if any(key in text for key in keys)]
+    assert not [text for text in answers[1:] if any(one in text for one in people)]
     logs = {path: path.read_text("utf-8", "replace") for path in home.rglob("*.log")}
     assert {path.name for path in logs} >= {"seen-edge.log", "seen-persist.log"}
     assert not [path for path, text in logs.items() if any(one in text for one in keys | people)]
