@@ -3,14 +3,15 @@
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import globalLogPublisher
+from twisted.logger import Logger, globalLogPublisher
 
-from components import http_view
+from components import http_view, keyfile
+from components.lasting_component import LastingComponent
 from components.metrics import Metric, Pulse, counter
 from tests.wamp_peer import reactor, run
 
@@ -134,3 +135,19 @@ def test_a_port_that_is_taken_is_told(page: Page) -> None:
 
     with pytest.raises(CannotListenError):
         run(listen)
+
+
+def test_a_process_whose_port_is_taken_says_so_and_goes_on_without(page: Page) -> None:
+    key = keyfile.make_key("car_one", "device")
+    component = LastingComponent("odograph", key, {"type": "websocket", "url": "ws://127.0.0.1:9/ws"}, "", "")
+    component._listen = f"127.0.0.1:{page.number}"
+    component.view = lambda: page.view  # type: ignore[method-assign]
+    events: list[Mapping[str, Any]] = []
+    component._log = Logger(observer=cast("Any", events.append))
+
+    async def show() -> None:
+        component._show(reactor)
+
+    run(show)
+    assert [(event["log_level"].name, event["address"]) for event in events] == [("error", component._listen)]
+    assert component._port is None
