@@ -74,17 +74,19 @@ def test_a_loop_that_works_keeps_its_watchdog_fed(seen: Seen) -> None:
 
 
 def test_metrics_tell_what_the_stores_hold(seen: Seen) -> None:
+    until(lambda: seen.numbers("edge")["car_connected",] and seen.numbers("edge")["readings_total", "kept"] >= 5, 30)
     edge, cloud = seen.numbers("edge"), seen.numbers("persist")
     stored = cloud["packets_total", "", "stored"]
     assert stored >= 1
     assert edge["receipts_total", "stored"] >= 1
-    assert edge["readings_total", "kept"] >= 5
     assert edge["readings_total", "lost"] == 0
-    assert edge["car_connected",] == edge["router_connected",] == cloud["router_connected",] == 1
+    assert edge["router_connected",] == cloud["router_connected",] == 1
     assert edge["oldest_unsent_age_seconds",] < 60
     assert cloud["store_up", "archive"] == cloud["store_up", "feed"] == 1
     until(lambda: seen.numbers("persist")["fed_packets_total",] >= stored, 20, "what is stored is fed")
-    assert all(seen.get(end, path) == (200, "ok\n") for end in seen.ports for path in ("healthz", "readyz"))
+    for end in seen.ports:
+        for path in ("healthz", "readyz"):
+            until(lambda end=end, path=path: seen.get(end, path) == (200, "ok\n"), 20, f"{path} of {end}")  # type: ignore[misc]
 
 
 def test_the_logs_of_both_ends_tell_the_life_of_a_packet_under_one_id(seen: Seen) -> None:
@@ -132,5 +134,5 @@ def test_an_agent_without_a_router_is_healthy_and_not_ready(seen: Seen) -> None:
     assert seen.fleet.node is not None
     seen.fleet.node.kill()
     until(lambda: seen.get("edge", "readyz") == (503, "no session with the router\n"), 30, "not ready")
-    assert seen.get("edge", "healthz") == (200, "ok\n")
+    until(lambda: seen.get("edge", "healthz") == (200, "ok\n"), 20, "healthy")
     assert seen.numbers("edge")["router_connected",] == 0
