@@ -91,7 +91,7 @@ def test_a_device_joins_as_soon_as_it_is_added_and_no_longer_when_it_is_revoked(
     with site.peer(key):
         pass
     with Registry.open(site.home.registry, write=True) as registry:
-        registry.revoke_device("car_new", 2)
+        registry.set_state("car_new", "revoked", 2)
     with pytest.raises(RefusedJoinError, match="nobody active"), site.peer(key):
         pass
 
@@ -216,7 +216,7 @@ def test_a_node_with_a_registry_of_another_version_ends_with_the_remedy_as_its_l
     ended = run_crossbar(tmp_path / "node")
     assert ended.returncode != 0
     last = ended.stdout.splitlines()[-1]
-    assert last.endswith("has registry version 99, this odograph reads version 1: install the odograph that made it")
+    assert last.endswith("has registry version 99, this odograph reads version 2: install the odograph that made it")
 
 
 def test_a_node_whose_port_is_taken_says_so_in_one_line(site: Site, tmp_path: Path) -> None:
