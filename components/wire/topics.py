@@ -14,6 +14,8 @@ _PACKET: Final = re.compile(rf"odograph\.packet\.([0-9a-f]{{2}})\.({ID_PATTERN})
 
 AUTHENTICATE: Final = "odograph.auth.authenticate"
 AUTHORIZE: Final = "odograph.auth.authorize"
+ENROL: Final = "odograph.enrol"
+REKEY: Final = "odograph.rekey"
 DEVICE_PROCEDURES: Final = ("status", "dtcs", "prepare_clear", "clear_dtcs", "query", "watch")
 FLEET_PROCEDURES: Final = ("devices", "latest", "minutes", "bundle")
 
