@@ -182,6 +182,13 @@ class AuditLog:
         with unavailable(self._path):
             return head(self._db)
 
+    def subjects_since(self, head: Head) -> set[str] | None:
+        """Return whom the entries after `head` are about; None when that is no entry of this log."""
+        with unavailable(self._path):
+            if not self._db.execute("SELECT 1 FROM audit WHERE seq = ? AND hash = ?", (head.seq, head.hash)).fetchone():
+                return None
+            return {row[0] for row in self._db.execute("SELECT subject FROM audit WHERE seq > ?", (head.seq,))}
+
     def verify(self, expected: Head | None = None) -> Head:
         """See `verify`; UnavailableError when it cannot be read."""
         with unavailable(self._path):

@@ -19,7 +19,17 @@ from typing import Any, Final, Self, TypeVar
 from components.cloud import registry_schema, sqlite_audit
 from components.cloud.registry_schema import VERSION
 from components.cloud.sqlite_audit import AuditLog
-from components.cloud.who import OLD_KEY_MS, Device, Invitation, Principal, Role, State, check_pubkey, difference
+from components.cloud.who import (
+    OLD_KEY_MS,
+    Device,
+    Invitation,
+    Principal,
+    Role,
+    Standing,
+    State,
+    check_pubkey,
+    difference,
+)
 from components.sqlite_file import transaction
 from components.wire.bundle import key_id
 from components.wire.errors import ConfigError, RefusedError, UnavailableError
@@ -149,6 +159,27 @@ class Registry:
     def principals(self) -> list[Principal]:
         """Return every operator and persister, by id; may be empty."""
         return self._rows(Principal, "principal ORDER BY id")
+
+    def standing(self, name: str, now_ms: int) -> Standing | None:
+        """Return on what a session of this device, operator or persister rests; None when it may not join."""
+        device = self.device(name)
+        if device is not None:
+            return Standing("device", device.pubkey) if device.state == "active" else None
+        one = self.principal(name)
+        if one is None or not one.admitted(now_ms):
+            return None
+        reach = None
+        if one.limited:
+            of_account = self._rows(Device, "device WHERE account = ? AND account <> ''", one.account)
+            reach = frozenset(one.devices) | {device.id for device in of_account}
+        return Standing(one.role, one.pubkey, reach, one.expires_ms)
+
+    def enrolling(self, name: str, now_ms: int) -> Standing | None:
+        """Return on what a session that enrols a device rests; None when there is no code for it that is good."""
+        invitation = self.invitation(name)
+        if invitation is None or why_not(invitation, self.device(name), now_ms):
+            return None
+        return Standing("enrolling", invitation.ticket_sha256, None, invitation.expires_ms)
 
     def add_device(
         self,

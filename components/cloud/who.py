@@ -97,6 +97,34 @@ class Invitation:
     used_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a session rests on; it must end when that does not hold any more.
+
+    Attributes:
+        role: As the router's permissions know it.
+        key: What was proved: a public key, or the SHA-256 of a ticket.
+        reach: The devices to which an operator is limited; None: no limit.
+        expires_ms: ms UTC; None: never.
+    """
+
+    role: str
+    key: str
+    reach: frozenset[str] | None = None
+    expires_ms: int | None = None
+
+    def holds(self, now: "Standing | None") -> bool:
+        """Tell whether a session that rests on this may go on, now that the registry says `now`.
+
+        >>> before = Standing("viewer", "aa", frozenset({"car_one"}))
+        >>> before.holds(Standing("viewer", "aa")), before.holds(Standing("viewer", "aa", frozenset()))
+        (True, False)
+        """
+        if now is None or (now.role, now.key) != (self.role, self.key):
+            return False
+        return now.reach is None or (self.reach is not None and self.reach <= now.reach)
+
+
 def check_pubkey(pubkey: str) -> str:
     """Return `pubkey` in lower case if it is 64 hex digits; ConfigError otherwise."""
     if not _PUBKEY.fullmatch(pubkey.lower()):

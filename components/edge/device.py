@@ -181,6 +181,8 @@ class Device:
             await self.recorder.note(note)
         except UnavailableError as error:
             raise ApplicationError(_NOT_RECORDED, f"{step}: {error}") from error
+        # For the audit log at the router, where operators see it; the card has it in any case.
+        self.link.tell("clear", note)
 
 
 def _caller(details: CallDetails) -> str:
