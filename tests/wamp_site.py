@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.cloud.config import HOST
 from components.cloud.sqlite_audit import AuditLog
 from components.cloud.sqlite_registry import Registry
 from components.console.home import Home, make_home
@@ -46,8 +47,9 @@ class Site:
 
 @contextmanager
 def running_site(base: Path) -> Iterator[Site]:
-    """Make a home in `base` and run a node for it."""
-    home = make_home(base / "var", 1)
-    urls = write_node(base / "node", home.path, free_port(), free_port())
+    """Make a home in `base` and run a node for it; no persister runs."""
+    ws_port, rs_port = free_port(), free_port()
+    home = make_home(base / "var", 1, router_url=f"rs://{HOST}:{rs_port}")
+    urls = write_node(base / "node", home.path, ws_port, rs_port)
     with Node(base / "node", urls) as node:
         yield Site(home, node)

@@ -12,6 +12,7 @@ from components.cloud.keys import load_server_keys, public_bundle
 from components.cloud.persister import Persister
 from components.cloud.sqlite_registry import Registry
 from components.cloud.stores import open_archive, open_archive_reader, open_feed
+from components.cloud.wamp_enrol import Enrolment
 from components.cloud.wamp_fleet import Fleet
 from components.cloud.wamp_intake import SWEEP_AFTER_MS, Intake
 from components.lane import Lane
@@ -54,6 +55,7 @@ class PersistComponent(LastingComponent):
         )
         self._fleet_registry = Registry.open(server.registry.path)
         self._fleet = Fleet(self._reader, self._fleet_registry, self._read_lane, bundle.dump(public_bundle(keys)))
+        self._enrolment = Enrolment(server.registry.path, self._read_lane, lambda: bundle.dump(public_bundle(keys)))
         self._sweep = LoopingCall(self.intake.sweep)
 
     async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
@@ -65,8 +67,9 @@ class PersistComponent(LastingComponent):
         self._sweep.start(SWEEP_AFTER_MS / 1000)
 
     async def attend(self, session: ApplicationSession) -> None:
-        """Take packets, and answer operators."""
+        """Take packets, answer operators, enrol devices."""
         await self._fleet.attend(session)
+        await self._enrolment.attend(session)
         await self.intake.attend(session)
 
     async def end(self) -> None:
