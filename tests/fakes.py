@@ -135,6 +135,8 @@ class FakeCar:
         away: When set, there is no car: this is every signal's reason.
         clearing: What clear_dtcs says.
         cleared: How often it was told to clear.
+        voltage_v: What its adapter measures; it is measured by every `sample` and `rest`.
+        rested: How often it was left in peace since it was last asked for values.
     """
 
     def __init__(self, clock: Callable[[], int], values: Mapping[str, Value] | None = None) -> None:
@@ -146,12 +148,26 @@ class FakeCar:
         self.clearing: Literal["cleared", "refused", "unknown"] = "cleared"
         self.cleared = 0
         self.vin: str | None = "1ZZVCAR59T0197980"
+        self.voltage_v: float | None = 12.6
+        self.rested = 0
+        self._voltage: tuple[float | None, int | None] = (None, None)
 
     def sample(self, deadline_ms: int) -> Sample:
+        self._measure_voltage()
         return self.measure_now(tuple(signal.key for signal in OBD_SIGNALS), deadline_ms)
+
+    def rest(self, deadline_ms: int) -> Sample:
+        del deadline_ms
+        self._measure_voltage()
+        self.rested += 1
+        return Sample({}, {}, {signal.key: "asleep" for signal in OBD_SIGNALS})
+
+    def _measure_voltage(self) -> None:
+        self._voltage = (self.voltage_v, self._clock() if self.voltage_v is not None else None)
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         del deadline_ms
+        self.rested = 0
         there = {key: self.values[key] for key in keys if key in self.values and not self.away}
         why = {key: self.away or "unsupported" for key in keys if key not in there}
         return Sample(there, dict.fromkeys(there, self._clock()), why)
@@ -173,7 +189,18 @@ class FakeCar:
 
     def state(self) -> CarState:
         supported = tuple(key for key in self.values if BY_KEY[key].pid is not None)
-        return CarState(not self.away, "fake", "fake", "fake", 12.6, self.vin, "", supported, self.away)
+        return CarState(
+            connected=not self.away and not self.rested,
+            port="fake",
+            adapter="fake",
+            protocol="fake",
+            voltage_v=self._voltage[0],
+            voltage_ms=self._voltage[1],
+            vin=self.vin,
+            vin_why="",
+            supported=supported,
+            trouble=self.away,
+        )
 
     def close(self) -> None:
         """It holds nothing."""

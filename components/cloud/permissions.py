@@ -40,6 +40,7 @@ TABLE: Final = (
     Right(("device",), "publish", "odograph.packet.{own_shard}.{self}"),
     Right(("device",), "publish", "odograph.event.{self}"),
     Right(("device",), "subscribe", "odograph.receipt.{self}"),
+    Right(("device",), "call", "odograph.fleet.bundle"),
     *(Right(("device",), "register", f"odograph.device.{{self}}.{name}") for name in DEVICE_PROCEDURES),
     Right(("device",), "call", REKEY),
     Right(("enrolling",), "call", ENROL),

@@ -11,9 +11,8 @@ from typing import Final, Literal
 
 from twisted.logger import Logger
 
-from components.cloud.judge import Arrival, Judge
+from components.cloud.judge import Addressee, Arrival, Judge
 from components.cloud.ports import Archive, DeadLetter, StoredPacket
-from components.wire import topics
 from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
 from components.wire.receipt import Receipt, digest
 
@@ -27,12 +26,12 @@ class Result:
     """What a batch came to.
 
     Attributes:
-        receipts: With the device each is for; one an arrival whose topic names a device.
+        receipts: With whom each is for; one an arrival whose topic names a device.
         stored: Packets that are new in the archive, to be fed.
         unavailable: Why nothing could be stored; "" when the archive answered.
     """
 
-    receipts: list[tuple[str, Receipt]]
+    receipts: list[tuple[Addressee, Receipt]]
     stored: list[StoredPacket]
     unavailable: str = ""
 
@@ -78,8 +77,8 @@ class Persister:
             unavailable = str(error)
             waiting = [arrival for arrival, _ in (*letters, *packets)]
             receipts += [(arrival, self._refusal(arrival, "retry", "archive_away")) for arrival in waiting]
-        to_whom = ((topics.device_of(arrival.topic), receipt) for arrival, receipt in receipts)
-        return Result([(device, receipt) for device, receipt in to_whom if device is not None], stored, unavailable)
+        to_whom = ((arrival.addressee, receipt) for arrival, receipt in receipts)
+        return Result([(to, receipt) for to, receipt in to_whom if to is not None], stored, unavailable)
 
     def refuse(self, arrival: Arrival, code: str) -> Receipt:
         """Return the receipt for an envelope that there was no room to look at."""

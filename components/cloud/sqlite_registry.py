@@ -10,7 +10,7 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -133,20 +133,27 @@ class Registry:
         return self._rows(Device, "device ORDER BY id")
 
     def device_key(self, device_id: str, kid: str, now_ms: int) -> str | None:
-        """Return the public key by which a device's packet may be signed: its own, or one that it had not long ago.
+        """Return the public key of that kid by which a device signed not long ago; None when it has none such.
 
         Args:
-            device_id: Who sent it.
+            device_id: Whose packet it is.
             kid: `device_kid` of the packet's header.
             now_ms: ms UTC.
         """
-        device = self.device(device_id)
-        if device is not None and device.pubkey and key_id(bytes.fromhex(device.pubkey)) == kid:
-            return device.pubkey
         query = "SELECT pubkey FROM old_key WHERE device = ? AND kid = ? AND until_ms > ?"
         with self._reading():
             row = self._connection.execute(query, (device_id, kid, now_ms)).fetchone()
         return str(row[0]) if row else None
+
+    def sender(self, device_id: str, kid: str) -> Device | None:
+        """Return a device with the key by which its packet must be signed: its own, or the one before that `kid` names.
+
+        Args:
+            device_id, kid: `device` and `device_kid` of the packet's header.
+        """
+        one = self.device(device_id)
+        before = self.device_key(device_id, kid, _now_ms()) if one is not None else None
+        return replace(one, pubkey=before) if one is not None and before else one
 
     def invitation(self, device_id: str) -> Invitation | None:
         """Return a device's invitation, used or not; None when it was never invited."""
@@ -348,6 +355,11 @@ class Registry:
                 self._put("principal", one)
                 self._note(now_ms, f"operator.{done}", operator_id, changed)
         return one if changed else before
+
+    def note_keys(self, kid: str, before: str, removed: Sequence[str], now_ms: int) -> None:
+        """Note that the server's keys were rotated: to `kid`, from `before`, and which were removed for their age."""
+        with self._writing():
+            self._note(now_ms, "keys.rotated", kid, {"before": before, "removed": list(removed)})
 
     def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
         names = [one.name for one in fields(shape)]

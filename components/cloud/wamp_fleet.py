@@ -13,11 +13,12 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
 
+from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Principal
 from components.lane import Lane
-from components.wire import strict_json, topics
+from components.wire import bundle, strict_json, topics
 from components.wire.errors import UnavailableError
 from components.wire.times import iso_ms
 
@@ -40,12 +41,12 @@ def stored_form(stored: StoredPacket) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The procedures; `archive` and `registry` are open for reading, used in `lane`."""
+    """The procedures; `archive` and `registry` are open for reading, used in `lane`; `keys` gives those of now."""
 
     archive: ArchiveReader
     registry: Registry
     lane: Lane
-    bundle: str
+    keys: Callable[[], ServerKeys]
 
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
@@ -54,10 +55,12 @@ class Fleet:
             "devices": self.devices,
             "latest": self.latest,
             "minutes": self.minutes,
-            "bundle": self.public_bundle,
         }
         for name, procedure in procedures.items():
             await session.register(procedure, topics.fleet_procedure(name), options=options)
+        # The same for everybody, so it is not asked who they are.
+        options = RegisterOptions(invoke="roundrobin")
+        await session.register(self.public_bundle, topics.fleet_procedure("bundle"), options=options)
 
     async def devices(self, *, details: CallDetails) -> list[dict[str, object]]:
         """List the registered devices, by id, each with the start of its latest packet."""
@@ -94,10 +97,20 @@ class Fleet:
         )
         return page
 
-    async def public_bundle(self, *, details: CallDetails) -> str:
-        """Return the server's public bundle, as in server.pub.json."""
-        del details
-        return self.bundle
+    async def public_bundle(self, after: str = "") -> str | None:
+        """Return the server's newest public bundle, as in server.pub.json, or the one that follows another.
+
+        Args:
+            after: The kid of a bundle; "" for the newest.
+
+        Returns:
+            None when no bundle of this server follows that one.
+        """
+        if type(after) is not str:
+            raise ApplicationError(_INVALID, "after: must be the kid of a bundle")
+        keys: ServerKeys = await self._read(self.keys)
+        found = keys.following(after) if after else keys.newest
+        return None if found is None else bundle.dump(found)
 
     async def _read(self, call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever `call` returns
         try:

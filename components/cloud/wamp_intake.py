@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from components.cloud.events import events
-from components.cloud.judge import Arrival
+from components.cloud.judge import Addressee, Arrival
 from components.cloud.persister import Persister, Result
 from components.cloud.ports import Feed, FeedEvent, StoredPacket
 from components.lane import Lane
@@ -41,7 +41,7 @@ class Intake:
     """Serves one session with the router after the other; the queue and the stores outlive them.
 
     Args:
-        sign: Makes signed receipts' bytes of receipts.
+        sign: Makes signed receipts' bytes of receipts, by the key that goes with the kid of the envelopes.
         lane: Of the archive's driver, width 1.
         feed_lane: Of the feed's driver, width 1.
     """
@@ -51,7 +51,7 @@ class Intake:
     lane: Lane
     feed_lane: Lane
     shards: Sequence[str]
-    sign: Callable[[Sequence[Receipt]], bytes]
+    sign: Callable[[str, Sequence[Receipt]], bytes]
     fed: int = 0
     _session: ApplicationSession | None = None
     _queue: deque[Arrival] = field(default_factory=deque)
@@ -103,9 +103,8 @@ class Intake:
         if self._stopping:
             return
         if len(self._queue) >= MAX_WAITING or self._queued_bytes + len(envelope) > MAX_WAITING_BYTES:
-            device = topics.device_of(arrival.topic)
-            if device is not None:
-                self._send(device, [self.persister.refuse(arrival, "queue_full")])
+            if (to := arrival.addressee) is not None:
+                self._send(to, [self.persister.refuse(arrival, "queue_full")])
             return
         self._queue.append(arrival)
         self._queued_bytes += len(envelope)
@@ -130,22 +129,23 @@ class Intake:
     def _answer(self, result: Result) -> None:
         if result.unavailable:
             self._log.error("archive: {trouble}", trouble=result.unavailable)
-        by_device: dict[str, list[Receipt]] = defaultdict(list)
-        for device, one in result.receipts:
-            by_device[device].append(one)
-        for device, receipts in by_device.items():
-            self._send(device, receipts)
+        by_addressee: dict[Addressee, list[Receipt]] = defaultdict(list)
+        for to, one in result.receipts:
+            by_addressee[to].append(one)
+        for to, receipts in by_addressee.items():
+            self._send(to, receipts)
         # What does not fit is in the archive as pending; the sweep takes it.
         self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True
             self._start(self._feed_all(), "feed failed")
 
-    def _send(self, device: str, receipts: Sequence[Receipt]) -> None:
+    def _send(self, to: Addressee, receipts: Sequence[Receipt]) -> None:
         session = self._session
         if session is not None and session.is_attached():
             for first in range(0, len(receipts), receipt.MAX_RECEIPTS):
-                session.publish(topics.receipt(device), self.sign(receipts[first : first + receipt.MAX_RECEIPTS]))
+                part = receipts[first : first + receipt.MAX_RECEIPTS]
+                session.publish(topics.receipt(to.device), self.sign(to.server_kid, part))
 
     async def _feed_all(self, *, sweeping: bool = False) -> None:
         try:

@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "feed": ("feed",),
     "operate": ("status", "dtcs", "clear-dtcs", "devices", "latest", "minutes"),
     "processes": ("edge", "persist"),
+    "server_keys": ("keys",),
 }
 """The commands of each module beside this file."""
 _MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}

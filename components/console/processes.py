@@ -31,7 +31,7 @@ url = "{router}"
 bundle = "server.pub.json"
 
 [obd]
-port = "auto"                       # or a device, or socket://HOST:PORT
+port = "auto"                       # or a device, socket://HOST:PORT, bluetooth://AA:BB:CC:DD:EE:FF
 baud = 38400
 
 [gps]

@@ -53,15 +53,21 @@ class Device:
         """Tell how recording, car and delivery are; times are RFC 3339 UTC."""
         del details
         recorder, counts = self.recorder, await self.outbox_lane.run(self.outbox.counts)
+        power, timeline = recorder.power, recorder.timeline
         latest = recorder.latest
         gps_fix = latest.values.get("gps_fix") if latest else None
         return {
             "device": self.id,
             "version": self.version,
-            "at": iso_ms(recorder.timeline.at(self.elapsed_ms())),
+            "at": iso_ms(timeline.at(self.elapsed_ms())),
             "uptime_s": (self.elapsed_ms() - self.started_ms) // 1000,
-            "session": recorder.timeline.session,
-            "clock": recorder.timeline.source,
+            "session": timeline.session,
+            "clock": timeline.source,
+            "power": {
+                "state": power.state,
+                "voltage_v": power.voltage_v,
+                "since": iso_ms(timeline.at(power.since_ms)),
+            },
             "recorder": {
                 "readings": recorder.recorded,
                 "lost": recorder.lost,

@@ -12,12 +12,12 @@ from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
 from autobahn.wamp.types import PublishOptions, RegisterOptions
-from Crypto.PublicKey import ECC
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.uplink import Uplink
+from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.timers import Timer, Timers
 from components.wire import receipt, topics
@@ -40,7 +40,7 @@ class WampLink:
 
     Args:
         reactor: Its `seconds` is elapsed time.
-        server_key: Ed25519 public key that receipts are signed with.
+        trust: Whose receipts count.
         ran_ms: Time that agents have run, for retention.
     """
 
@@ -49,10 +49,9 @@ class WampLink:
     uplink: Uplink
     outbox: SqliteOutbox
     outbox_lane: Lane
-    server_key: ECC.EccKey
+    trust: WampTrust
     ran_ms: Callable[[], int]
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*receipt.STATUSES, "published", "bad"), 0))
-    server_kid_announced: str = ""
     _session: ApplicationSession | None = None
     _seqs: dict[str, int] = field(default_factory=dict)
     _alarm: Timer | None = None
@@ -75,6 +74,7 @@ class WampLink:
             await session.register(procedure, topics.device_procedure(self.device, name), options=options)
         self._session = session
         self.tell("online", {})
+        self.trust.joined(session)
         self._publish(self.uplink.joined(self.reactor.seconds()))
 
     def kept(self, packets: Iterable[Waiting], *, fresh: bool) -> None:
@@ -82,6 +82,13 @@ class WampLink:
         added = {one.sha256: one.seq for one in packets}
         self._seqs |= added
         self._publish(self.uplink.kept(added.values(), self.reactor.seconds(), fresh=fresh))
+
+    def begin_outbox(self, uplink: Uplink) -> None:
+        """The outbox is another file now: what was known of its packets is of no use."""
+        self.uplink = uplink
+        self._seqs.clear()
+        if self._session is not None:
+            self._publish(self.uplink.joined(self.reactor.seconds()))
 
     def tell(self, name: str, what: Mapping[str, object]) -> None:
         """Tell operators that something happened; nobody hears it while there is no session."""
@@ -148,12 +155,12 @@ class WampLink:
         try:
             if len(args) != 1 or type(args[0]) is not bytes:
                 raise RejectedError("grammar", "receipts are one byte string")  # noqa: TRY301 - one way out
-            receipts, newest_kid = receipt.verify(args[0], self.server_key)
+            receipts, newest_kid = receipt.verify(args[0], self.trust.receipt_keys)
         except RejectedError as error:
             self.counts["bad"] += 1
             self._log.warn("receipts that do not count: {error}", error=error)
             return
-        self.server_kid_announced = newest_kid
+        self.trust.announced(self._session, newest_kid)
         ensureDeferred(self._settle(receipts)).addErrback(lambda f: self._log.failure("receipts not kept", f))
 
     async def _settle(self, receipts: Iterable[receipt.Receipt]) -> None:

@@ -64,7 +64,7 @@ def receipt(device: str) -> str:
 
 
 def event(device: str) -> str:
-    """Topic of what happens at a device: online, offline, codes, lost ranges."""
+    """Topic of what happens at a device: online, offline, asleep, awake, codes, lost ranges."""
     return f"{EVENT_PREFIX}{device}"
 
 

@@ -18,7 +18,7 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.timeline import Timeline
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
-from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane, ed25519
+from tests.edge_parts import ONE, T0, HeldLane, InlineLane, Journal, as_lane, wamp_trust
 from tests.fakes import FakeCar
 
 P0420 = Dtc("P0420", "stored", "7E8")
@@ -37,7 +37,7 @@ class Bench:
         self.journal = Journal()
         outbox, lane = SqliteOutbox(directory / "outbox.db"), as_lane(InlineLane())
         self.link = WampLink(
-            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, ed25519(2).public_key(), lambda: 0
+            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, wamp_trust(self.clock), lambda: 0
         )
         self.recorder = Recorder(
             reactor=self.clock,
@@ -213,6 +213,25 @@ def test_status_tells_of_a_card_that_takes_no_readings(bench: Bench) -> None:
     bench.clock.advance(1)
     told = cast("Any", result(bench.device.status(details=by("viewer"))))
     assert (told["recorder"]["readings"], told["recorder"]["lost"], told["recorder"]["trouble"]) == (1, 1, "")
+
+
+def test_a_sleeping_car_says_so_and_since_when_and_answers_operators_without_being_woken(bench: Bench) -> None:
+    told = cast("Any", result(bench.device.status(details=by("viewer"))))
+    assert told["power"] == {"state": "awake", "voltage_v": None, "since": "2026-05-17T06:40:00.000Z"}
+    values, bench.car.values = bench.car.values, {}
+    bench.car.voltage_v = 12.3
+    ensureDeferred(bench.recorder.run())
+    for _ in range(40):
+        bench.clock.advance(1)
+    told = cast("Any", result(bench.device.status(details=by("viewer"))))
+    assert told["power"] == {"state": "asleep", "voltage_v": 12.3, "since": "2026-05-17T06:40:20.000Z"}
+    assert cast("Any", result(bench.device.query(details=by("viewer"))))["why"]["rpm"] == "asleep"
+    bench.car.values = values
+    assert cast("Any", result(bench.device.dtcs(refresh=True, details=by("viewer"))))["dtcs"]
+    assert bench.clear(bench.token()) == {"outcome": "cleared"}
+    for _ in range(40):
+        bench.clock.advance(1)
+    assert bench.recorder.power.state == "asleep"
 
 
 def test_before_the_first_reading_there_is_nothing_to_query(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
 from components.wire import receipt, topics
 from components.wire.receipt import Receipt
-from tests.edge_parts import ONE, InlineLane, as_lane, ed25519
+from tests.edge_parts import ONE, T0, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
 
 SERVER, OTHER = 2, 3
 
@@ -33,6 +33,7 @@ class Session:
         self.handlers: dict[str, Callable[..., None]] = {}
         self.subscribed: dict[str, Callable[..., None]] = {}
         self.registered: list[str] = []
+        self.called: list[tuple[str, tuple[object, ...]]] = []
         self.attached = True
 
     def on(self, event: str, handler: Callable[..., None]) -> None:
@@ -40,6 +41,10 @@ class Session:
 
     def subscribe(self, handler: Callable[..., None], topic: str) -> Deferred[object]:
         self.subscribed[topic] = handler
+        return succeed(None)
+
+    def call(self, procedure: str, *args: object) -> Deferred[object]:
+        self.called.append((procedure, args))
         return succeed(None)
 
     def register(self, _procedure: object, uri: str, options: object) -> Deferred[object]:
@@ -84,7 +89,7 @@ class Bench:
             Uplink(0.0, lambda: 0.5),
             self.outbox,
             as_lane(InlineLane()),
-            ed25519(SERVER).public_key(),
+            wamp_trust(self.clock, SERVER),
             lambda: 77,
         )
         self.session = Session()
@@ -97,7 +102,9 @@ class Bench:
     def keep(self, *numbers: int) -> None:
         for n in numbers:
             sealed = b"sealed %d" % n
-            self.outbox.add(f"car_one/{ONE}/{n}", sealed, receipt.digest(sealed), 7, (n, n))
+            self.outbox.add(
+                f"car_one/{ONE}/20260517T06{n:02d}00Z", sealed, receipt.digest(sealed), 7, (n, n), end_ms=T0
+            )
         self.link.kept(self.outbox.waiting(self.outbox.next_seq() - 1 - len(numbers)), fresh=True)
 
     def hear(self, status: str, *numbers: int, by: int = SERVER, **more: Any) -> None:  # noqa: ANN401 - code, seconds
@@ -118,6 +125,17 @@ def test_a_session_is_subscribed_and_registered_before_the_first_packet_goes(ben
     assert session.published[0][1] == ({"event": "online", "device": "car_one"},)
     assert session.packets == [b"sealed 1"]
     assert bench.link.connected
+
+
+def test_each_session_and_each_new_name_in_a_receipt_that_counts_asks_for_newer_server_keys(bench: Bench) -> None:
+    session = bench.join()
+    question = ("odograph.fleet.bundle", (server_bundle(SERVER).kid,))
+    assert session.called == [question]
+    bench.hear("stored", 1, by=OTHER)
+    assert session.called == [question]
+    bench.hear("stored", 1)
+    assert session.called == [question] * 2
+    assert bench.join().called == [question]
 
 
 @pytest.mark.parametrize("status", ["stored", "duplicate"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.cloud.config import Server, read_server, server_toml
-from components.cloud.keys import load_server_keys, public_bundle
+from components.cloud.keys import load_server_keys
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Principal
 from components.console.__main__ import run
@@ -29,7 +29,7 @@ def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 def test_init_makes_a_home_whose_parts_fit_together(home: Path) -> None:
     server = read_server(home / "server.toml")
     keys = load_server_keys(server.keys.dir)
-    assert bundle.parse((home / "server.pub.json").read_text("utf-8")) == public_bundle(keys)
+    assert bundle.parse((home / "server.pub.json").read_text("utf-8")) == keys.newest
     with Registry.open(server.registry.path) as registry:
         assert [(one.id, one.role) for one in registry.principals()] == [("admin", "admin"), ("persister", "persister")]
         for path in (home / "operators" / "admin.key", server.keys.persister):

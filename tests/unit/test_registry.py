@@ -1,15 +1,14 @@
-"""registry.db, the key files and the bundle: what they refuse, and that a reader sees what was just written."""
+"""registry.db and the key files: what they refuse, and that a reader sees what was just written."""
 
-import json
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from components.cloud.keys import load_server_keys, make_server_keys, public_bundle
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Device, Principal, State
 from components.keyfile import make_key, read_key_file, write_key_file
@@ -157,50 +156,6 @@ def test_a_faulty_key_file_is_refused_without_showing_the_key(tmp_path: Path, ol
     assert key.private_key not in str(caught.value)
 
 
-def test_server_keys_come_back_as_they_were_made(tmp_path: Path) -> None:
-    made = make_server_keys(tmp_path / "keys")
-    loaded = load_server_keys(tmp_path / "keys")
-    assert public_bundle(loaded) == public_bundle(made)
-    assert list(loaded.unwrap) == [made.newest_kid]
-    assert loaded.unwrap[made.newest_kid].key_size == 3072
-    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
-    assert {stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "keys").iterdir()} == {0o600}
-    with pytest.raises(ConfigError, match="has server keys already"):
-        make_server_keys(tmp_path / "keys")
-    for one in ("*.rsa.pem", "*.ed25519"):
-        (secret,) = (tmp_path / "keys").glob(one)
-        secret.chmod(0o640)
-        with pytest.raises(ConfigError, match=f"run: chmod 600 {secret}"):
-            load_server_keys(tmp_path / "keys")
-        secret.chmod(0o600)
-        secret.rename(secret.with_name(secret.name.replace(secret.name[:4], "0000")))
-        with pytest.raises(ConfigError, match=r"than its name says|does not exist"):
-            load_server_keys(tmp_path / "keys")
-        secret.with_name(secret.name.replace(secret.name[:4], "0000")).rename(secret)
-
-
-def test_the_bundle_comes_back_as_it_was_and_every_fault_of_it_is_named(tmp_path: Path) -> None:
-    public = public_bundle(make_server_keys(tmp_path / "keys"))
-    document = json.loads(bundle.dump(public))
-    assert bundle.parse(bundle.dump(public)) == public
-    assert document["v"] == 1
-    for change, fault in (
-        ({"v": 2}, "version 2"),
-        ({"v": True}, "version True"),
-        ({"extra": 1}, "extra: unknown key"),
-        ({"kid": None}, "kid: missing or not text"),
-        ({"kid": "00" * 8}, "kid: not the id of rsa_public_key"),
-        ({"receipt_kid": "00" * 8}, "receipt_kid: not the id of receipt_public_key"),
-        ({"rsa_public_key": "-----BEGIN"}, "rsa_public_key: not a public key"),
-        ({"receipt_public_key": "00"}, "receipt_public_key: not a public key"),
-    ):
-        with pytest.raises(ConfigError, match=fault):
-            bundle.parse(json.dumps({**document, **change}))
-    for text in ("", "[]", "nul", "[" * 100_000):
-        with pytest.raises(ConfigError, match="server bundle is not"):
-            bundle.parse(text)
-
-
 OLD_1 = """
 CREATE TABLE devices (
     id TEXT PRIMARY KEY, pubkey TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('active', 'revoked')),
@@ -322,10 +277,9 @@ def test_packets_of_the_key_before_are_known_for_45_days_and_by_that_device_only
     with Registry.open(path, write=True) as registry:
         registry.add_device("car_one", KEY, 1)
         registry.add_device("car_two", "ee" * 32, 1)
-        assert registry.device_key("car_one", kid, 2) == KEY
+        assert registry.device_key("car_one", kid, 2) is None
         registry.rekey_device("car_one", new, 1000)
         end = 1000 + 45 * 86_400_000
-        assert registry.device_key("car_one", bundle.key_id(bytes.fromhex(new)), end) == new
         assert registry.device_key("car_one", kid, end - 1) == KEY
         assert registry.device_key("car_one", kid, end) is None
         assert registry.device_key("car_two", kid, 2000) is None
@@ -335,3 +289,15 @@ def test_packets_of_the_key_before_are_known_for_45_days_and_by_that_device_only
         registry.set_state("car_one", "suspended", 4000)
         with pytest.raises(ConfigError, match="car_one is suspended"):
             registry.rekey_device("car_one", "ff" * 32, 5000)
+
+
+def test_a_sender_is_known_by_the_key_that_its_packet_names_now_and_before_and_no_longer(path: Path) -> None:
+    kids = [bundle.key_id(bytes.fromhex(key)) for key in (KEY, "cd" * 32, "ef" * 32)]
+    now_ms = time.time_ns() // 1_000_000
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+        registry.rekey_device("car_one", "cd" * 32, 2)  # in 1970: its time is over
+        registry.rekey_device("car_one", "ef" * 32, now_ms)
+        found = [registry.sender("car_one", kid) for kid in (*kids, "00" * 8)]
+        assert [one.pubkey for one in found if one] == ["ef" * 32, "cd" * 32, "ef" * 32, "ef" * 32]
+        assert registry.sender("car_two", kids[0]) is None
