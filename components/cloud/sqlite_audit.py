@@ -1,7 +1,7 @@
 """An audit log: a table that only grows, each entry holding the SHA-256 of the one before. Rim (SQLite).
 
 One chain a file, one kind of writer a file: registry.db has the changes of the registry, each in the transaction that
-makes it, so that neither is there without the other; router-audit.db beside it has what the router refused and saw.
+makes it, so that neither is there without the other; router/audit.db beside it has what the router refused and saw.
 
 What `verify` finds: an entry that was changed, removed or put between; entries removed at the end, as SQLite counts
 on. What it cannot find by itself: a chain that someone who may write the file made anew from some entry on. For that,
@@ -151,6 +151,7 @@ class AuditLog:
             raise ConfigError(f"{path} does not exist")
         try:
             if write:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}",
@@ -164,7 +165,8 @@ class AuditLog:
                 db.close()
                 raise
         except (OSError, sqlite3.Error) as error:
-            raise OperatorError(f"{path} cannot be opened", str(error)) from error
+            hint = "let this user write it, and in its directory"
+            raise OperatorError(f"{path} cannot be opened ({error})", hint) from error
         return cls(path, db)
 
     def append(self, at_ms: int, action: str, by: str, subject: str, detail: Mapping[str, object]) -> None:
@@ -206,8 +208,8 @@ class AuditLog:
 
 
 def router_audit(registry: Path) -> Path:
-    """Return where the router keeps its log: beside the registry that it reads and may not write."""
-    return registry.with_name("router-audit.db")
+    """Return where the router keeps its log: in a directory that it may write, unlike the registry's."""
+    return registry.parent / "router" / "audit.db"
 
 
 def form(entry: Entry) -> dict[str, object]:

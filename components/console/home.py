@@ -92,6 +92,7 @@ def make_home(
 def _fill(home: Home, now_ms: int, config: str) -> None:
     keys = make_server_keys(home.keys, now_ms)
     home.admin_key.parent.mkdir(mode=0o700)
+    home.router_audit.parent.mkdir(mode=0o700)
     with Registry.create(home.registry) as registry:
         for file, authid in ((home.admin_key, "admin"), (home.persister_key, "persister")):
             key = make_key(authid, authid)

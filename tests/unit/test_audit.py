@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -115,12 +117,35 @@ def test_a_reader_cannot_write(path: Path) -> None:
         log.append(9, "test.done", "tester", "car_9", {})
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from components.cloud.sqlite_audit import AuditLog
+log = AuditLog.open(Path(sys.argv[1]), write=True)
+while True:
+    log.append(1, "test.done", "writer", "car", {})
+    print(log.head().seq, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_chain_with_all_that_was_acknowledged(path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        seen = max(int(process.stdout.readline()) for _ in range(10))
+        process.kill()
+    assert verified(path).seq >= seen
+    with AuditLog.open(path, write=True) as log:
+        log.append(9, "test.done", "tester", "car_9", {})
+        assert log.verify().seq > seen
+
+
 @pytest.fixture
 def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     home = tmp_path / "var"
     assert run(["init", "--home", str(home)]) == 0
     assert run(["device", "add", "car_one", "--pubkey", KEY, "--home", str(home)]) == 0
-    with AuditLog.open(home / "router-audit.db", write=True) as log:
+    with AuditLog.open(home / "router" / "audit.db", write=True) as log:
         log.append(5, "join.refused", "stranger", "stranger", {"reason": "unknown"})
     capsys.readouterr()
     return home
@@ -154,7 +179,7 @@ def test_verify_prints_heads_that_a_later_verify_takes(home: Path, capsys: pytes
     assert run(["audit", "verify", *expect, "--home", str(home)]) == 0
     capsys.readouterr()
     assert run(["audit", "verify", "--expect", "nonsense", "--home", str(home)]) == 2
-    (home / "router-audit.db").unlink()
+    (home / "router" / "audit.db").unlink()
     assert run(["audit", "verify", *expect, "--home", str(home)]) == 1
     assert "router's audit log is broken at entry 1: the whole log is missing" in capsys.readouterr().err
 
