@@ -39,6 +39,11 @@ def status(found: Json) -> None:
             ("car", car["trouble"] or ("connected" if car["connected"] else "away")),
             ("power", f"{power['state']} since {power['since']}"),
             ("adapter", f"{car['adapter'] or '?'} at {car['port'] or '?'}, {car['protocol'] or 'no protocol'}"),
+            (
+                "asked",
+                f"{car['group']} items a request, {'with' if car['counted'] else 'without'} count, {car['timing']}",
+            ),
+            ("rejected", ", ".join(f"{reason} {n}" for reason, n in car["rejected"].items()) or "nothing"),
             ("voltage", f"{car['voltage_v']} V" if car["voltage_v"] is not None else "?"),
             ("VIN", car["vin"] or car["vin_why"]),
             ("signals", f"{len(car['supported'])} of 36"),

@@ -67,8 +67,6 @@ class Meeting:
         self.timing = Timing()
         self.orders: list[str] = []
         """AT commands that are to be sent before the next request."""
-        self.answered_codes: set[tuple[int, str]] = set()
-        """(mode, ECU) that has answered for trouble codes."""
         self._values: dict[str, Value] = {}
         self._measured_ms: dict[str, int] = {}
         self._why: dict[str, str] = {}

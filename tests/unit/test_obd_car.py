@@ -7,8 +7,12 @@ from twisted.logger import ILogObserver, globalLogPublisher
 
 from components.edge.ports import CarAwayError, Dtc
 from components.wire.signals import OBD_SIGNALS
-from tests.fakes import FakeClock, FakeElm, whole_car
+from tests.fakes import FakeClock, FakeElm, older_line, whole_car
 from tests.obd_drive import ALL, Drive, drive, requests
+
+
+def answer(*lines: str) -> bytes:
+    return "".join(f"{line}\r" for line in lines).encode() + b"\r>"
 
 
 def test_the_first_sample_connects_and_has_every_value() -> None:
@@ -90,7 +94,7 @@ def test_an_older_bus_is_asked_one_by_one() -> None:
         def _values(self, asked: bytes) -> bytes:
             said = super()._values(asked)
             lines = [line for line in said.decode().split("\r") if line.startswith("7E8")]
-            return "".join(f"486B10{line[5:]}00\r" for line in lines).encode() + b"\r>"
+            return "".join(f"{older_line('486B10', bytes.fromhex(line[5:]))}\r" for line in lines).encode() + b"\r>"
 
     subject = Drive(Older(FakeClock(), whole_car(), {"ATDPN": b"A3\r\r>"}))
     sample = subject.until(lambda sample: not sample.why, 5)
@@ -340,8 +344,12 @@ def test_an_ecu_that_answered_before_and_is_missing_now_is_a_missing_part() -> N
 def test_padding_on_an_older_bus_is_no_code() -> None:
     answers = {
         "ATDPN": b"A3\r\r>",
-        "0100": b"486B10410000180000FF\r\r>",
-        "03": b"486B1043042001710000AA\r486B1043C10000000000AA\r486B114300000000 0000AA\r\r>",
+        "0100": answer(older_line("486B10", bytes.fromhex("410000180000"))),
+        "03": answer(
+            older_line("486B10", bytes.fromhex("43042001710000")),
+            older_line("486B10", bytes.fromhex("43C10000000000")),
+            older_line("486B11", bytes.fromhex("43000000000000")),
+        ),
     }
     subject = Drive(FakeElm(FakeClock(), {}, answers))
     assert [(code.code, code.ecu) for code in codes(subject)] == [("P0171", "10"), ("P0420", "10"), ("U0100", "10")]
