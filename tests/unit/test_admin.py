@@ -15,12 +15,14 @@ from components.console.__main__ import run
 from components.keyfile import read_key_file
 from components.wire import bundle, enrolment
 from components.wire.errors import ConfigError
+from tests.quick_keys import share_rsa_keys
 
 KEY = "ab" * 32
 
 
 @pytest.fixture
-def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    share_rsa_keys(monkeypatch)
     assert run(["init", "--home", str(tmp_path / "var")]) == 0
     capsys.readouterr()
     return tmp_path / "var"

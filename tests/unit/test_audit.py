@@ -12,7 +12,9 @@ import pytest
 from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
+from components.wire import bundle
 from components.wire.errors import ConfigError, UnavailableError
+from tests.quick_keys import share_rsa_keys
 
 KEY = "ab" * 32
 
@@ -141,7 +143,8 @@ def test_a_writer_that_is_killed_leaves_a_whole_chain_with_all_that_was_acknowle
 
 
 @pytest.fixture
-def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    share_rsa_keys(monkeypatch)
     home = tmp_path / "var"
     assert run(["init", "--home", str(home)]) == 0
     assert run(["device", "add", "car_one", "--pubkey", KEY, "--home", str(home)]) == 0
@@ -168,6 +171,15 @@ def test_both_logs_are_shown_in_the_order_of_time(home: Path, capsys: pytest.Cap
     assert shown[-1]["detail"] == {"state": ["active", "revoked"]}
     assert run(["audit", "show", "--home", str(home)]) == 0
     assert "join.refused" in capsys.readouterr().out
+
+
+def test_a_rotation_of_the_servers_keys_is_on_record(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "rotate", "--home", str(home)]) == 0
+    capsys.readouterr()
+    assert run(["audit", "show", "--json", "--home", str(home)]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    newest = bundle.parse((home / "server.pub.json").read_text())
+    assert (last["action"], last["subject"], last["detail"]["before"]) == ("keys.rotated", newest.kid, newest.before)
 
 
 def test_verify_prints_heads_that_a_later_verify_takes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
