@@ -151,6 +151,7 @@ def test_the_receipt_goes_to_the_topics_device_and_to_nobody_where_there_is_none
 CIRCUMSTANCES: dict[str, dict[str, Any]] = {
     "unknown_device": {},
     "revoked_device": {"car_one": Known(state="revoked")},
+    "invited_device": {"car_one": Known(pubkey="", state="invited")},
     "suspended_device": {"car_one": Known(state="suspended")},
     "registry_away": {"car_one": UnavailableError("registry.db cannot be read")},
 }
