@@ -5,11 +5,14 @@ float, bool, Path (relative ones stand beside the file), tuple[float, ...], tupl
 and Literal of strings. A field without a default is required. `checked` adds a rule to a field; rules between fields of
 a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
 
+No fault shows the password of a URI, or what was given for a field with repr=False.
+
 Reads one file; otherwise pure. It knows nothing of what the keys mean.
 """
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, field, fields
@@ -46,6 +49,15 @@ def read(path: Path, shape: type[T]) -> T:
     return settings
 
 
+def without_password(uri: str) -> str:
+    """Return a URI as it may be shown.
+
+    >>> without_password("mongodb://odograph:secret@db.example:27017/cars")
+    'mongodb://…@db.example:27017/cars'
+    """
+    return re.sub(r"//.*@", "//…@", uri)
+
+
 def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, faults: list[str]) -> T | None:
     names, before = [one.name for one in fields(shape)], len(faults)  # type: ignore[arg-type]
     for key in table.keys() - set(names):
@@ -65,9 +77,9 @@ def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, fau
             value = _value(table[one.name], kind, base)
             rule, holds = one.metadata.get(_RULE, ("", None))
             if value is None:
-                faults.append(f"{where}: must be {_words(kind)}, got {table[one.name]!r}")
+                faults.append(f"{where}: must be {_words(kind)}{_got(table[one.name], one)}")
             elif holds is not None and not holds(value):
-                faults.append(f"{where}: must {rule}, got {table[one.name]!r}")
+                faults.append(f"{where}: must {rule}{_got(table[one.name], one)}")
             found[one.name] = value
         elif one.default is MISSING and one.default_factory is MISSING:
             faults.append(f"{where}: missing; must be {_words(kind)}")
@@ -97,6 +109,11 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
         numbers = _numbers(given if isinstance(given, list) and kind is not float else [given])
         return numbers[0] if numbers and kind is float else numbers
     return given if type(given) is kind else None
+
+
+def _got(given: object, of: dataclasses.Field[Any]) -> str:
+    """Say what was given; nothing of a field that is not for anybody to see."""
+    return f", got {without_password(repr(given))}" if of.repr else ""
 
 
 def _numbers(given: Iterable[object]) -> tuple[float, ...] | None:

@@ -22,6 +22,7 @@ from components.wire.signals import (
     OxygenSensor,
     Signal,
     TroubleCode,
+    most_raw,
     span,
 )
 from components.wire.summary import STATISTICS
@@ -69,7 +70,8 @@ def value(signal: Signal) -> Json:  # noqa: PLR0911 - one return a kind of codec
         case OxygenSensor() as codec:
             # FE: the greatest trim, as FF means none.
             none, full = codec.decode(0), codec.decode(0xFFFE)
-            volts = {"type": "number", "minimum": none["voltage_v"], "maximum": full["voltage_v"]}
+            most = codec.decode(most_raw(signal))["voltage_v"]
+            volts = {"type": "number", "minimum": none["voltage_v"], "maximum": most}
             bounds = {"minimum": none["trim_percent"], "maximum": full["trim_percent"]}
             return closed({"voltage_v": volts, "trim_percent": {"type": ["number", "null"], **bounds}})
         case MonitorStatus():

@@ -28,6 +28,7 @@ from components.edge.device import Device
 from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
+from components.edge.outside import Outside
 from components.edge.ports import Sim
 from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
@@ -44,7 +45,7 @@ from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
-from components.wire.errors import ConfigError
+from components.wire.errors import ConfigError, UnavailableError
 
 _DRAIN_S: Final = 30.0
 _AWAY_S: Final = 3.0
@@ -58,11 +59,16 @@ _LONGEST_SPREAD_S: Final = 30.0
 class Agent:
     """Everything of one car but the connection to the router."""
 
-    def __init__(self, reactor: Any, config: EdgeConfig) -> None:  # noqa: ANN401 - a reactor is many interfaces
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401 - a reactor is many interfaces
+        config: EdgeConfig,
+        turned: Callable[[], object] = lambda: None,
+    ) -> None:
         key = keyfile.read_key_file(config.device.key)
         trust = Trust(bundle.parse(_text(config)), config.server.suite)
         self._lock = sqlite_spool.lock(config.spool.dir)
-        self._reactor, self._config = reactor, config
+        self._reactor, self._config, self._turned = reactor, config, turned
         self._car_lane, self._modem_lane = Lane(reactor, "car"), Lane(reactor, "modem")
         self._started_ms = elapsed_ms()
         # The stub wants text; pycryptodome wants bytes.
@@ -219,6 +225,7 @@ class Agent:
             power_changed=self._power_changed,
             sent=lambda: self._packed and self.link.uplink.idle,
             network_time=network_time,
+            turned=self._turned,
         )
 
     async def _tidy_if_over(self) -> None:
@@ -291,7 +298,8 @@ class EdgeComponent(LastingComponent):
         key = keyfile.read_key_file(config.device.key)
         if key.authid != config.device.id:
             raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
-        super().__init__(config.router.realm, key, transport, "recording goes on, and so do the attempts")
+        words = "recording goes on, and so do the attempts"
+        super().__init__(config.router.realm, key, transport, words, config.metrics.listen)
         self._config = config
         self._agent: Agent | None = None
 
@@ -299,8 +307,14 @@ class EdgeComponent(LastingComponent):
         """Record."""
         # Twisted's timers follow the wall clock, which may jump by years in a car; these follow elapsed time.
         reactor.seconds = elapsed_s
-        self._agent = Agent(reactor, self._config)
+        self._agent = Agent(reactor, self._config, lambda: self.pulse.beat(elapsed_s()))
         self._agent.start()
+
+    def view(self) -> Outside:
+        """Return the agent, seen from outside."""
+        if self._agent is None:
+            raise UnavailableError("the agent has not begun")
+        return Outside(self._agent.device)
 
     async def attend(self, session: ApplicationSession) -> None:
         """Deliver, and answer operators."""

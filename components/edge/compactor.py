@@ -11,6 +11,7 @@ from typing import Final, cast
 from Crypto.PublicKey import ECC
 from twisted.logger import Logger
 
+from components import packet_log
 from components.edge import minute
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, Row
@@ -110,8 +111,10 @@ class Compactor:
                 lost_after=tuple(_losses(period.lost_after).values()),
             )
             sealed = self.sealer.seal(built, self.outbox.epoch, self.outbox.next_seq())
-            end_ms = built.start_ms + built.period_s * 1000
-            made += self.outbox.add(built.id, sealed, receipt.digest(sealed), file_id, span, end_ms=end_ms, lost=lost)
+            sha256, end_ms = receipt.digest(sealed), built.start_ms + built.period_s * 1000
+            if self.outbox.add(built.id, sealed, sha256, file_id, span, end_ms=end_ms, lost=lost):
+                packet_log.tell(self._log, "made", built.id, envelope=sha256, bytes=len(sealed))
+                made += 1
         return made
 
     def _lost(self, rows: list[Row]) -> Lost:

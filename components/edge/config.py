@@ -13,6 +13,7 @@ from components import settings
 from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
 from components.edge.trust import SuiteChoice
+from components.metrics import Metrics
 from components.settings import checked
 from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
@@ -204,6 +205,7 @@ class EdgeConfig:
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
     power: Power = field(default_factory=Power)
+    metrics: Metrics = field(default_factory=Metrics)
 
     signals: Signals = field(default_factory=Signals)
 

@@ -54,10 +54,11 @@ def test_what_the_car_has_not_is_unsupported_and_never_asked() -> None:
     assert set(_pids([request for request in requests(subject.elm) if request[:2] == "01"])) == {0x00, 0x0C, 0x0D}
 
 
-def test_a_wide_band_car_says_so() -> None:
-    subject = drive({0x0C: b"\x1a\xf8", 0x24: bytes(4), 0x35: bytes(4)})
-    why = subject.sample().why
-    assert (why["o211"], why["o212"], why["load"]) == ("wide_band", "wide_band", "unsupported")
+def test_a_wide_band_sensor_gives_its_voltage_or_says_what_it_is_where_it_has_none() -> None:
+    subject = drive({0x0C: b"\x1a\xf8", 0x24: b"\x80\x00\x0e\x66", 0x35: bytes(4)})
+    sample = subject.sample()
+    assert sample.values["o211"] == {"voltage_v": 0.449951171875, "trim_percent": None}
+    assert (sample.why["o212"], sample.why["load"]) == ("wide_band", "unsupported")
 
 
 def test_six_are_asked_at_once_and_the_count_only_after_it_was_proven() -> None:
