@@ -14,11 +14,12 @@ from components.cloud.outside import Outside
 from components.cloud.persister import Persister
 from components.cloud.sqlite_registry import Registry
 from components.cloud.stores import open_archive, open_archive_reader, open_feed
+from components.cloud.wamp_enrol import Enrolment
 from components.cloud.wamp_fleet import Fleet
 from components.cloud.wamp_intake import SWEEP_AFTER_MS, Intake
 from components.lane import Lane
 from components.lasting_component import LastingComponent
-from components.wire import receipt
+from components.wire import bundle, receipt
 from components.wire.receipt import Receipt
 from components.wire.topics import REALM
 
@@ -49,7 +50,7 @@ class PersistComponent(LastingComponent):
         self._feed = open_feed(server.feed.uri, base)
         self._lane, self._feed_lane, self._read_lane = (Lane(reactor, name) for name in ("archive", "feed", "fleet"))
         self.intake = Intake(
-            Persister(Judge(lambda: ring.keys().unwrap, self._registry.device), self._archive),
+            Persister(Judge(lambda: ring.keys().unwrap, self._registry.sender), self._archive),
             self._feed,
             self._lane,
             self._feed_lane,
@@ -59,6 +60,7 @@ class PersistComponent(LastingComponent):
         )
         self._fleet_registry = Registry.open(server.registry.path)
         self._fleet = Fleet(self._reader, self._fleet_registry, self._read_lane, ring.keys)
+        self._enrolment = Enrolment(server.registry.path, self._read_lane, lambda: bundle.dump(ring.keys().newest))
         self._sweep = LoopingCall(self.intake.sweep)
 
     async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
@@ -74,8 +76,9 @@ class PersistComponent(LastingComponent):
         return Outside(self.intake)
 
     async def attend(self, session: ApplicationSession) -> None:
-        """Take packets, and answer operators."""
+        """Take packets, answer operators, enrol devices."""
         await self._fleet.attend(session)
+        await self._enrolment.attend(session)
         await self.intake.attend(session)
 
     async def end(self) -> None:

@@ -55,7 +55,7 @@ keep_days = 15
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
 @click.pass_context
 def edge(context: click.Context, config: Path | None, log_level: str) -> None:
-    """Run the agent of one car; `edge init` sets one up."""
+    """Run the agent of one car; `edge enrol` sets one up with a code, `edge init` without."""
     if context.invoked_subcommand is not None:
         return
     if config is None:
@@ -93,6 +93,32 @@ def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
     (home / "server.pub.json").write_text(text, "utf-8")
     (home / "edge.toml").write_text(_EDGE_TOML.format(device=device_id, router=router), "utf-8")
     click.echo(key.public_key)
+
+
+@edge.command("enrol")
+@click.option("--router", required=True, help="Where the router listens.")
+@click.option("--code", help="What `odograph device invite` printed; asked for when it is not given here.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
+def enrol_edge(router: str, code: str | None, home: Path) -> None:
+    """Make a device's key, have the server take it, fetch the server's bundle, write edge.toml."""
+    from components.console.enrol import enrol  # noqa: PLC0415 - the agent needs none of it
+    from components.wire import enrolment  # noqa: PLC0415 - likewise
+
+    found = enrolment.parse(code or click.prompt("code", hide_input=True))
+    enrol(router, found, home, _EDGE_TOML.format(device=found.device, router=router))
+    click.echo(f"{found.device} is enrolled; next: odograph edge --config {home / 'edge.toml'}")
+
+
+@edge.command("rekey")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
+def rekey_edge(config: Path) -> None:
+    """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
+    from components.console.enrol import rekey  # noqa: PLC0415 - the agent needs none of it
+    from components.edge import config as edge_config  # noqa: PLC0415 - likewise
+
+    settings = edge_config.load(config)
+    rekey(settings.router.url, settings.device.key)
+    click.echo(f"{settings.device.id} has another key; start its agent again: until then it records, and does not join")
 
 
 @click.command()
