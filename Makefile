@@ -6,12 +6,13 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check static services gpsd faketime bench clean
+.PHONY: help demo test slow campaign campaign-ci check static services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
+	@echo 'make campaign [ROUNDS=100] [SEED=n]   real processes killed, cut and filled up; nothing may be lost (docs/campaign.md)'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
@@ -37,6 +38,12 @@ test: .venv/.stamp
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
+
+campaign: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.run --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))
+
+campaign-ci: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.run --rounds 60 --seed 5
 
 check: static test
 
