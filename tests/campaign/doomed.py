@@ -1,9 +1,9 @@
-"""An edge or a persister that dies by SIGKILL at a named point: a test program, as the product has no such points.
+"""An edge or a persister that is killed at a named point: a test program, as the product has no such points.
 
-python -m tests.campaign.doomed POINT NTH persist|edge --config FILE
+python -m tests.campaign.doomed KILL|TERM POINT NTH persist|edge --config FILE
 
-A point is a call of one method of one store, which is where the law of receipts is kept: the process is killed before
-that call begins or after it has returned, the NTH time that it is made with something in hand.
+A point is a call of one method of one store, which is where the law of receipts is kept: the process sends itself the
+signal before that call begins or after it has returned, the NTH time that it is made with something in hand.
 """
 
 import os
@@ -87,20 +87,16 @@ def arm(point: Point, nth: int, die: Callable[[], None], owner: type) -> None:
     setattr(owner, method, doomed)
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("unreachable")
-
-
 def main(arguments: list[str]) -> int:
-    """Run the command until it dies."""
+    """Run the command until it dies, or ends in order where TERM is what it got."""
     from components.console.__main__ import run  # noqa: PLC0415 - the points are asked for by others
 
-    name, nth, *command = arguments
+    how, name, nth, *command = arguments
     if name == "seal.broken":
         break_one_seal()
     else:
-        arm(POINTS[name], int(nth), _die, owner_of(POINTS[name]))
+        number = signal.Signals[f"SIG{how}"]
+        arm(POINTS[name], int(nth), lambda: os.kill(os.getpid(), number), owner_of(POINTS[name]))
     return run(command)
 
 

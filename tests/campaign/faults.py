@@ -4,6 +4,7 @@ A fault breaks something, waits until that has had its effect where it can know 
 """
 
 import random
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -106,6 +107,41 @@ def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "") -> F
                 ground.start(part)
 
     return _fault("crash point", name or f"{point} of {' and '.join(parts)}, time {nth}", parts, run)
+
+
+def ended(part: str) -> Fault:
+    """SIGTERM, as by an operator; it must end well, or by the signal itself where it was still loading."""
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        code = ground.end(part)
+        if code not in {0, -signal.SIGTERM}:
+            oracle.violations.append(f"{part} ended with {code} at SIGTERM")
+        ground.start(part)
+
+    return _fault("SIGTERM", f"SIGTERM to {part}", [part], run)
+
+
+def ended_in_mid_batch(part: str) -> Fault:
+    """SIGTERM to a persister that has a batch in hand, not yet stored: it stores it, gives its receipts, ends well."""
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        ground.kill(part)
+        before = oracle.answered[part]
+        ground.start_doomed(part, "persister.before_insert", how="TERM")
+        try:
+            until(lambda: ground.ended(part) is not None, _REACH_S, "it has ended")
+        except NotInTimeError as error:
+            raise NotReachedError(str(error)) from error
+        finally:
+            code = ground.ended(part)
+            ground.kill(part)
+            ground.start(part)
+        if code != 0:
+            oracle.violations.append(f"{part} ended with {code} at SIGTERM in mid-batch")
+        if oracle.answered[part] == before:
+            oracle.violations.append(f"{part} ended at SIGTERM without a receipt for the batch in hand")
+
+    return _fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part], run)
 
 
 def full_disk(for_s: float) -> Fault:
@@ -215,6 +251,7 @@ def scenarios() -> list[Fault]:
         revoked(CARS[3], PERIOD_S + 1.0),
         killed(["ferretdb"], 0.0, 3.0, "archive away"),
         hung("ferretdb", PERIOD_S + 3.0, "archive hangs"),
+        ended_in_mid_batch("persister_b"),
     ]
 
 
@@ -224,6 +261,7 @@ def drawn(random_: random.Random) -> Fault:
         (8, _random_kill),
         (4, _random_double_kill),
         (4, _random_hang),
+        (3, lambda r: ended(r.choice([*CARS, *PERSISTERS]))),
         (7, _random_wire),
         (8, _random_point),
         (2, lambda r: full_disk(r.uniform(1.0, 4.0))),

@@ -132,14 +132,23 @@ class Ground:
         else:
             self._run(name, [sys.executable, "-m", "components.console"])
 
-    def start_doomed(self, name: str, point: str, nth: int = 1) -> None:
-        """Start an edge or a persister that will die at a point of tests.campaign.doomed."""
-        self._run(name, [sys.executable, "-m", "tests.campaign.doomed", point, str(nth)])
+    def start_doomed(self, name: str, point: str, nth: int = 1, how: str = "KILL") -> None:
+        """Start an edge or a persister that will get SIGKILL or SIGTERM at a point of tests.campaign.doomed."""
+        self._run(name, [sys.executable, "-m", "tests.campaign.doomed", how, point, str(nth)])
 
     def died(self, name: str) -> bool:
         """Whether it has ended by SIGKILL."""
+        return self.ended(name) == -signal.SIGKILL
+
+    def ended(self, name: str) -> int | None:
+        """Return the exit code of an edge or a persister; None while it runs."""
         process = self._process(name)
-        return process is not None and process.popen.poll() == -signal.SIGKILL
+        return None if process is None else process.popen.poll()
+
+    def end(self, name: str) -> int:
+        """SIGTERM to an edge or a persister; return its exit code (-SIGKILL when it did not end within 45 s)."""
+        process = self._process(name)
+        return 0 if process is None else process.end()
 
     def measure(self, name: str) -> None:
         """Note how much memory a part has had at most."""

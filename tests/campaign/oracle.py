@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import cbor2
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -56,12 +57,14 @@ class Oracle:
         counts: What was seen, by name.
         broken_seals: How many envelopes were sealed wrong on purpose.
         longest_s: The longest that anything took after mending, by what.
+        answered: Receipts `stored` and `duplicate`, by persister.
     """
 
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     broken_seals: int = 0
     longest_s: dict[str, float] = field(default_factory=dict)
+    answered: Counter[str] = field(default_factory=Counter)
     spools: dict[str, Spool] = field(default_factory=dict)
     _expected: dict[str, list[str]] = field(default_factory=dict)
     _unfed: dict[str, float] = field(default_factory=dict)
@@ -114,6 +117,7 @@ class Oracle:
                 seen = Seen(one["packet"], one["envelope"], one["status"], time.time_ns() // 1_000_000)
                 with self._guard:
                     self.counts[f"receipts {seen.status}"] += 1
+                    self.answered[persister] += seen.status in {"stored", "duplicate"}
                 self._check(seen, late=False)
 
     def _check(self, seen: Seen, *, late: bool) -> None:
@@ -193,7 +197,9 @@ class Oracle:
                 if one.state == "receipted" and one.id not in self._verified:
                     self._verified.add(one.id)
                     self._verify(spool, one)
-        self._read_feed()
+        # Kafka may still be coming back: what it has is read the next time.
+        with suppress(KafkaError):
+            self._read_feed()
         now = time.monotonic()
         for id_, since in list(self._unfed.items()):
             if self._fed.keys() >= set(self._expected[id_]):
