@@ -141,7 +141,9 @@ def ended_in_mid_batch(part: str) -> Fault:
         if oracle.answered[part] == before:
             oracle.violations.append(f"{part} ended at SIGTERM without a receipt for the batch in hand")
 
-    return _fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part], run)
+    # Without these there is neither a batch nor a way for its receipts.
+    others = ["router", "ferretdb", f"{part}-router", f"{part}-ferretdb"]
+    return _fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part, *others], run)
 
 
 def full_disk(for_s: float) -> Fault:
@@ -243,7 +245,6 @@ def scenarios() -> list[Fault]:
         dies_at("uplink.receipt_not_kept", [other], name="edge dies between receipt and its commit"),
         dies_at("feed.half_published", _BOTH, name="feed dies half way"),
         dies_at("feed.before_mark", _BOTH, name="feed dies before the mark"),
-        feed_away(15.0),
         dead_letter_without_receipt(),
         corrupt("outbox.db", CARS[2]),
         corrupt("readings.db", CARS[3]),
@@ -251,6 +252,7 @@ def scenarios() -> list[Fault]:
         revoked(CARS[3], PERIOD_S + 1.0),
         killed(["ferretdb"], 0.0, 3.0, "archive away"),
         hung("ferretdb", PERIOD_S + 3.0, "archive hangs"),
+        feed_away(12.0),
         ended_in_mid_batch("persister_b"),
     ]
 

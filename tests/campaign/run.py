@@ -2,7 +2,7 @@
 
 python -m tests.campaign.run [--rounds N] [--seed S] [--keep]
 
-Three rounds go on at a time, on parts that they do not share; after each ten everything is mended, and the next ten
+Four rounds go on at a time, on parts that they do not share; after each fifteen everything is mended, and the next
 begin when all that was committed has its receipt. The seed decides the faults and their order; which instruction a
 process has reached when it is hit is the machine's.
 """
@@ -29,8 +29,8 @@ from tests.campaign.ground import CARS, PERSISTERS, Ground
 from tests.campaign.oracle import Oracle
 from tests.services import servers
 
-_AT_ONCE: Final = 3
-_PER_BARRIER: Final = 10
+_AT_ONCE: Final = 4
+_PER_BARRIER: Final = 15
 _PARTS: Final = (*CARS, *PERSISTERS, "router", "kafka", "ferretdb")
 
 
@@ -50,7 +50,7 @@ class Campaign:
     _said: Lock = field(default_factory=Lock)
 
     def run(self, rounds: Sequence[Fault]) -> None:
-        """Run the rounds, ten and ten; ends early when something is violated."""
+        """Run the rounds, fifteen at a time; ends early when something is violated."""
         began = time.monotonic()
         self._locks = {target: Lock() for fault in rounds for target in fault.targets}
         self.oracle.lively()
@@ -59,8 +59,10 @@ class Campaign:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 list(pool.map(self._round, some))
             self._mend()
+            mended = time.monotonic()
             self.oracle.lively()
             self.oracle.quiet()
+            say(f"      all mended; quiet after {time.monotonic() - mended:.1f} s")
             say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
             if self.oracle.violations:
                 return
