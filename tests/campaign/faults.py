@@ -89,8 +89,11 @@ def broken_wire(wire: str, how: Literal["cut", "stall", "lose up", "lose down"],
     return _fault(f"connection: {how}", name or f"{how} {wire} for {for_s:.1f} s", [wire], run)
 
 
-def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "") -> Fault:
-    """Each of the parts is started so that it dies at a point; then started as it should be."""
+def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "", needs: Sequence[str] = ()) -> Fault:
+    """Each of the parts is started so that it dies at a point; then started as it should be.
+
+    What it `needs` to come so far is left whole meanwhile.
+    """
 
     def run(ground: Ground, _: Oracle) -> None:
         for part in parts:
@@ -106,7 +109,7 @@ def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "") -> F
                 ground.kill(part)
                 ground.start(part)
 
-    return _fault("crash point", name or f"{point} of {' and '.join(parts)}, time {nth}", parts, run)
+    return _fault("crash point", name or f"{point} of {' and '.join(parts)}, time {nth}", [*parts, *needs], run)
 
 
 def ended(part: str) -> Fault:
@@ -188,7 +191,8 @@ def dead_letter_without_receipt() -> Fault:
                 ground.kill(part)
                 ground.start(part)
 
-    return _fault("crash point", "dead letter written, no receipt", [*_BOTH, CARS[0]], run)
+    needs = ["router", "ferretdb", f"{CARS[0]}-router"]
+    return _fault("crash point", "dead letter written, no receipt", [*_BOTH, CARS[0], *needs], run)
 
 
 def corrupt(file: Literal["outbox.db", "readings.db"], device: str) -> Fault:
@@ -229,6 +233,7 @@ def _set_state(ground: Ground, device: str, state: str) -> None:
 def scenarios() -> list[Fault]:
     """Return the rows of the crash table, in its order, that a campaign can bring about."""
     one, other = CARS[0], CARS[1]
+    stores, feed = ["router", "ferretdb"], ["router", "ferretdb", "kafka"]
     return [
         killed([one], 0.0, 0.5, "power cut while recording"),
         dies_at("recorder.before_append", [other], name="power cut before a row is committed"),
@@ -237,14 +242,14 @@ def scenarios() -> list[Fault]:
         dies_at("compactor.after_commit", [CARS[3]], name="edge dies after commit, before publish"),
         killed(["router"], 0.0, 1.0, "router dies"),
         no_persister(),
-        dies_at("persister.before_insert", _BOTH, name="persister dies before insert"),
+        dies_at("persister.before_insert", _BOTH, name="persister dies before insert", needs=stores),
         broken_wire("persister_a-ferretdb", "lose down", PERIOD_S + 1.0, "insert's answer lost"),
-        dies_at("persister.before_receipt", _BOTH, name="persister dies between storing and receipt"),
+        dies_at("persister.before_receipt", _BOTH, name="persister dies between storing and receipt", needs=stores),
         broken_wire("persister_b-router", "lose up", PERIOD_S + 1.0, "receipt lost"),
         hung("persister_a", PERIOD_S + 1.0, "two persisters hold the same packet, one of them late"),
-        dies_at("uplink.receipt_not_kept", [other], name="edge dies between receipt and its commit"),
-        dies_at("feed.half_published", _BOTH, name="feed dies half way"),
-        dies_at("feed.before_mark", _BOTH, name="feed dies before the mark"),
+        dies_at("uplink.receipt_not_kept", [other], name="edge dies between receipt and its commit", needs=stores),
+        dies_at("feed.half_published", _BOTH, name="feed dies half way", needs=feed),
+        dies_at("feed.before_mark", _BOTH, name="feed dies before the mark", needs=feed),
         dead_letter_without_receipt(),
         corrupt("outbox.db", CARS[2]),
         corrupt("readings.db", CARS[3]),

@@ -51,26 +51,30 @@ class Campaign:
 
     def run(self, rounds: Sequence[Fault]) -> None:
         """Run the rounds, fifteen at a time; ends early when something is violated."""
-        began = time.monotonic()
         self._locks = {target: Lock() for fault in rounds for target in fault.targets}
-        self.oracle.lively()
+        # One pool for all: a server ends with the thread that started it (pdeathsig).
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self.oracle.lively()
+            if self._all(pool, rounds):
+                self.ground.end_agents()
+                self.oracle.end()
+
+    def _all(self, pool: ThreadPoolExecutor, rounds: Sequence[Fault]) -> bool:
+        began = time.monotonic()
         for first in range(0, len(rounds), _PER_BARRIER):
             some = list(enumerate(rounds, 1))[first : first + _PER_BARRIER]
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(self._round, some))
+            list(pool.map(self._round, some))
             self._mend()
             mended = time.monotonic()
             self.oracle.lively()
             self.oracle.quiet()
             say(f"      all mended; quiet after {time.monotonic() - mended:.1f} s")
             say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
+            for part in _PARTS:
+                self.ground.measure(part)
             if self.oracle.violations:
-                return
-        self._mend()
-        for part in _PARTS:
-            self.ground.measure(part)
-        self.ground.end_agents()
-        self.oracle.end()
+                return False
+        return True
 
     def figures(self) -> str:
         """Return how things stand, in a line."""
