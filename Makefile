@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow campaign campaign-ci check static services gpsd faketime bench clean
+.PHONY: help demo test slow campaign campaign-ci stampede check static services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
@@ -44,6 +44,9 @@ campaign: .venv/.stamp
 
 campaign-ci: .venv/.stamp
 	@$(BIN)/python -m tests.campaign.run --rounds 60 --seed 5
+
+stampede: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.stampede
 
 check: static test
 

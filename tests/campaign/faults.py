@@ -26,6 +26,10 @@ class NotReachedError(Exception):
     """The fault did not have its effect: the round proved nothing."""
 
 
+class NotHereError(Exception):
+    """This machine does not let it be done."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One round.
@@ -34,7 +38,7 @@ class Fault:
         kind: What it is counted as.
         name: What it did to whom; the same seed gives the same names.
         targets: The parts and connections that nobody else may touch meanwhile.
-        run: Breaks and mends; NotReachedError when it had no effect.
+        run: Breaks and mends; NotReachedError when it had no effect, NotHereError when it cannot be done.
     """
 
     kind: str
@@ -154,7 +158,7 @@ def full_disk(for_s: float) -> Fault:
 
     def run(ground: Ground, _: Oracle) -> None:
         if not ground.small_disk:
-            raise NotReachedError("a tmpfs cannot be mounted here: run it as root")
+            raise NotHereError("a tmpfs cannot be mounted here: run it as root")
         with ground.full_disk():
             time.sleep(for_s)
 
