@@ -32,8 +32,11 @@ _EVENT: Final = 36
 _LATE_MS: Final = 2_500
 """Longer than this between two readings is a hole that must be declared."""
 LIVE_S: Final = 120.0
-"""When all is mended, whatever was committed has its receipt within this: an uplink that heard nothing for the better part
-of a minute has timers of up to 60 s (40 s, drawn up to half as long again), and a busy machine takes its time."""
+"""When all is mended, whatever was committed has its receipt within this.
+
+An uplink that heard nothing for the better part of a minute has timers of up to 60 s (40 s, drawn up to half as long
+again), and a busy machine takes its time.
+"""
 FED_S: Final = 90.0
 """And this is when it has been fed: a sweep finds what is 10 s old, every 10 s, and Kafka may have to come back."""
 _TOPICS: Final = ("car_readings", "car_summaries", "car_dtcs")
