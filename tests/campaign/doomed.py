@@ -38,8 +38,9 @@ POINTS: Final = {
     "recorder.before_append": Point("edge", f"{_READINGS}.append", "before"),
     "recorder.after_append": Point("edge", f"{_READINGS}.append", "after"),
     "compactor.before_commit": Point("edge", f"{_OUTBOX}.add", "before"),
-    # The packet is inserted, its cursor is not moved, nothing is committed.
+    # The packet is inserted; its cursor is not moved yet, or is; nothing is committed.
     "compactor.within_commit": Point("edge", f"{_OUTBOX}._move", "before"),
+    "compactor.cursor_moved": Point("edge", f"{_OUTBOX}._move", "after"),
     "compactor.after_commit": Point("edge", f"{_OUTBOX}.add", "after"),
     "uplink.before_publish": Point("edge", f"{_OUTBOX}.envelope", "before"),
     "uplink.receipt_not_kept": Point("edge", f"{_OUTBOX}.settle", "before"),

@@ -243,6 +243,7 @@ def scenarios() -> list[Fault]:
         dies_at("recorder.before_append", [other], name="power cut before a row is committed"),
         dies_at("compactor.before_commit", [one], name="compactor dies before its commit"),
         dies_at("compactor.within_commit", [CARS[2]], name="compactor dies between packet and cursor"),
+        dies_at("compactor.cursor_moved", [one], name="compactor dies between cursor and commit"),
         dies_at("compactor.after_commit", [CARS[3]], name="edge dies after commit, before publish"),
         killed(["router"], 0.0, 1.0, "router dies"),
         no_persister(),
