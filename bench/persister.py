@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from Crypto.PublicKey import ECC, RSA
+from Crypto.PublicKey import ECC
 
 from bench._minute import minute
 from components.cloud.events import events
-from components.cloud.judge import Arrival, Judge
-from components.cloud.keys import ServerKeys, load_server_keys, public_bundle
+from components.cloud.judge import Addressee, Arrival, Judge
+from components.cloud.keys import ServerKeys, load_server_keys
 from components.cloud.persister import Persister, Result
 from components.cloud.sqlite_archive import SqliteArchive
 from components.cloud.sqlite_feed import SqliteFeed
@@ -38,7 +38,7 @@ ROUNDS: Final = 3
 def envelopes(registry: Registry, keys: ServerKeys) -> list[Arrival]:
     """Seal the same minute again and again: other cars, other times."""
     _, one = minute()
-    server = RSA.import_key(public_bundle(keys).rsa_public_key)
+    server = keys.newest.recipients[0]
     found = []
     for number in range(DEVICES):
         device = f"car_{number:02d}"
@@ -50,8 +50,8 @@ def envelopes(registry: Registry, keys: ServerKeys) -> list[Arrival]:
             readings = tuple(replace(each, at_ms=each.at_ms + later) for each in one.readings or ())
             made = replace(one, device=device, start_ms=one.start_ms + later, readings=readings)
             start, kid = minute_id(made.start_ms), bundle.key_id(public)
-            header = envelope.Header(device, made.session, start, "0" * 16, turn + 1, keys.newest_kid, kid)
-            sealed = envelope.seal(packet.pack(made), header, server, key, secrets.token_bytes)
+            header = envelope.Header(device, made.session, start, "0" * 16, turn + 1, server.kid, kid, alg=server.alg)
+            sealed = envelope.seal(packet.pack(made), header, server.key(), key, secrets.token_bytes)
             found.append(Arrival(topics.packet(device), sealed, device, 1))
     return found
 
@@ -60,18 +60,18 @@ def persisted(
     keys: ServerKeys, registry: Registry, archive: SqliteArchive, arrivals: Sequence[Arrival], n: int
 ) -> None:
     """Take the arrivals n at a time: stored, and receipts signed."""
-    persister = Persister(Judge(keys.unwrap, registry.device), archive)
+    persister = Persister(Judge(lambda: keys.unwrap, registry.sender), archive)
     for first in range(0, len(arrivals), n):
         sign(keys, persister.persist(arrivals[first : first + n]))
 
 
 def sign(keys: ServerKeys, result: Result) -> None:
     """Sign a batch's receipts as the intake does, one message a device."""
-    by_device: dict[str, list[receipt.Receipt]] = {}
-    for device, one in result.receipts:
-        by_device.setdefault(device, []).append(one)
-    for receipts in by_device.values():
-        receipt.sign(receipts, keys.newest_kid, keys.receipt_key.sign)
+    by_addressee: dict[Addressee, list[receipt.Receipt]] = {}
+    for to, one in result.receipts:
+        by_addressee.setdefault(to, []).append(one)
+    for to, receipts in by_addressee.items():
+        receipt.sign(receipts, keys.newest.kid, keys.signer(to.server_kid))
 
 
 def took(run: Callable[[], object]) -> tuple[float, float]:
@@ -90,12 +90,13 @@ def main() -> None:
         with Registry.open(home.registry, write=True) as registry:
             arrivals = envelopes(registry, keys)
         registry = Registry.open(home.registry)
-        judge = Judge(keys.unwrap, registry.device)
+        judge = Judge(lambda: keys.unwrap, registry.sender)
         packets = [judge.judge(one) for one in arrivals]
         archive, feed = SqliteArchive(folder / "steps.db"), SqliteFeed(folder / "feed.db")
         batches = [packets[first : first + BATCH] for first in range(0, PACKETS, BATCH)]
         made = [[event for one in batch for event in events(one)] for batch in batches]
-        receipts = [("car_00", receipt.Receipt(one.plaintext_sha256, one.id, "stored")) for one in packets]
+        to = Addressee("car_00", keys.newest.kid)
+        receipts = [(to, receipt.Receipt(one.plaintext_sha256, one.id, "stored")) for one in packets]
         results = [Result(receipts[first : first + BATCH], []) for first in range(0, PACKETS, BATCH)]
         print(f"{PACKETS} packets, {len(made[0]) // BATCH} events each, {BATCH} at once: ms a packet")
         print(f"  {'':44}   wall    CPU")

@@ -9,6 +9,7 @@ import base64
 import json
 import secrets
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from Crypto.Cipher import AES
@@ -18,16 +19,22 @@ from Crypto.Util.Padding import pad
 from bench._minute import minute, recorded
 from components.wire import envelope, packet
 from components.wire.packet import Packet
+from components.wire.suites import HPKE_SUITE, RSA_SUITE, PublicKey
 from components.wire.times import minute_id
 
 _KID: Final = "0123456789abcdef"
+_KEYS: Final[Mapping[str, Callable[[], PublicKey]]] = {
+    HPKE_SUITE: lambda: ECC.generate(curve="Curve25519").public_key(),
+    RSA_SUITE: lambda: RSA.generate(3072).public_key(),
+}
+"""A server's key for each suite."""
 
 
-def seal(one: Packet, coding: str) -> bytes:
+def seal(one: Packet, coding: str, alg: str) -> bytes:
     """Return the envelope of a packet, with keys made for this once."""
-    header = envelope.Header(one.device, one.session, minute_id(one.start_ms), _KID, 1, _KID, _KID, coding=coding)
+    header = envelope.Header(one.device, one.session, minute_id(one.start_ms), _KID, 1, _KID, _KID, coding, alg)
     device_key = ECC.generate(curve="Ed25519")
-    return envelope.seal(packet.pack(one), header, RSA.generate(3072), device_key, secrets.token_bytes)
+    return envelope.seal(packet.pack(one), header, _KEYS[alg](), device_key, secrets.token_bytes)
 
 
 def as_first_sent(one: Packet) -> tuple[str, bytes]:
@@ -48,13 +55,12 @@ def encrypted(text: bytes) -> bytes:
 def main() -> None:
     """Print bytes, and ratios to ours."""
     words, one = minute()
-    sealed = seal(one, envelope.DEFAULT_CODING)
+    sealed = seal(one, envelope.DEFAULT_CODING, HPKE_SUITE)
     parts, ours = envelope.parse(sealed), len(sealed)
     print(f"{words}: {len(one.readings or ())} readings and their summary, sealed and signed: {ours} bytes")
     named = {
         "header (in the clear)": len(parts.header_bytes),
-        "AES key, wrapped by RSA-3072": len(parts.wrapped_key),
-        "nonce": len(parts.nonce),
+        "HPKE's enc (X25519)": len(parts.wrapped_key),
         "ciphertext with its tag": len(parts.ciphertext),
         "signature (Ed25519)": len(parts.signature),
     }
@@ -62,7 +68,9 @@ def main() -> None:
         print(f"  {name:32} {size:6}")
     text = packet.pack(one)
     print(f"  (the ciphertext is {len(text)} bytes of JSON columns, deflated)")
-    plain = len(seal(one, "json+zlib"))
+    wrapped = len(seal(one, envelope.DEFAULT_CODING, RSA_SUITE))
+    print(f"  {'with an AES key under RSA-3072':32} {wrapped:6}   {wrapped / ours:5.2f} x")
+    plain = len(seal(one, "json+zlib", HPKE_SUITE))
     print(f"  {'with zlib, no dictionary':32} {plain:6}   {plain / ours:5.2f} x")
     rows_words, rows = as_first_sent(one)
     print(f"{rows_words}, JSON of {len(rows)} bytes, no key, no signature:")

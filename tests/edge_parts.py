@@ -8,16 +8,21 @@ from typing import Any, ParamSpec, TypeVar, cast
 from Crypto.PublicKey import ECC, RSA
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from components.edge import minute
 from components.edge.compactor import Compactor, Sealer
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import Kind, ReadingsReader, ReadingsWriter
+from components.edge.trust import SealingKey, Trust
+from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.wire import envelope
+from components.wire.bundle import Bundle, Recipient, key_id
 from components.wire.packet import Packet, parse, read
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY
+from components.wire.suites import RSA_SUITE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,17 +97,30 @@ def ed25519(seed: int) -> ECC.EccKey:
 
 
 def sealer() -> Sealer:
-    return Sealer(server_rsa().public_key(), "a" * 16, ed25519(1), "b" * 16, secrets.token_bytes)
+    key = SealingKey(RSA_SUITE, "a" * 16, server_rsa().public_key())
+    return Sealer(lambda: key, ed25519(1), "b" * 16, secrets.token_bytes)
+
+
+def server_bundle(receipt_seed: int = 2) -> Bundle:
+    """What a device is given of a server; its receipts are signed by `ed25519(receipt_seed)`."""
+    public = server_rsa().public_key()
+    rsa = Recipient(RSA_SUITE, key_id(public.export_key("DER")), public.export_key().decode() + "\n")
+    return Bundle("odograph", (rsa,), ed25519(receipt_seed).public_key().export_key(format="raw").hex())
+
+
+def wamp_trust(clock: Clock, receipt_seed: int = 2) -> WampTrust:
+    """The trust in that server; what it keeps is kept nowhere."""
+    return WampTrust(clock, Trust(server_bundle(receipt_seed), "auto"), lambda _: None, as_lane(InlineLane()))
 
 
 @cache
-def _server_key() -> Any:  # noqa: ANN401 - one of many kinds of key, as pyca types it
+def server_private_key() -> Any:  # noqa: ANN401 - one of many kinds of key, as pyca types it
     return load_pem_private_key(server_rsa().export_key(), None)
 
 
 def opened(sealed: bytes) -> bytes:
     """The plaintext of an envelope that `sealer` made."""
-    return envelope.parse(sealed).open({"a" * 16: _server_key()})
+    return envelope.parse(sealed).open({"a" * 16: server_private_key()})
 
 
 def packet_of(sealed: bytes) -> Packet:

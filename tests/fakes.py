@@ -28,6 +28,12 @@ def can_lines(ecu: str, data: bytes) -> list[str]:
     return [*lines, *(f"{ecu}2{number % 16:X}{part}" for number, part in enumerate(parts, 1))]
 
 
+def older_line(header: str, data: bytes) -> str:
+    """An ECU's answer as an ELM327 shows it on ISO 9141-2 and KWP: header, data, their sum."""
+    frame = bytes.fromhex(header) + data
+    return (frame + bytes([sum(frame) % 256])).hex().upper()
+
+
 def bit_map(base: int, pids: Iterable[int]) -> bytes:
     """The answer to 00, 20, 40 or 60: which of the next 32 PIDs there are."""
     return sum(1 << 32 - (pid - base) for pid in pids if base < pid <= base + 32).to_bytes(4, "big")
@@ -135,6 +141,8 @@ class FakeCar:
         away: When set, there is no car: this is every signal's reason.
         clearing: What clear_dtcs says.
         cleared: How often it was told to clear.
+        voltage_v: What its adapter measures; it is measured by every `sample` and `rest`.
+        rested: How often it was left in peace since it was last asked for values.
     """
 
     def __init__(self, clock: Callable[[], int], values: Mapping[str, Value] | None = None) -> None:
@@ -146,12 +154,26 @@ class FakeCar:
         self.clearing: Literal["cleared", "refused", "unknown"] = "cleared"
         self.cleared = 0
         self.vin: str | None = "1ZZVCAR59T0197980"
+        self.voltage_v: float | None = 12.6
+        self.rested = 0
+        self._voltage: tuple[float | None, int | None] = (None, None)
 
     def sample(self, deadline_ms: int) -> Sample:
+        self._measure_voltage()
         return self.measure_now(tuple(signal.key for signal in OBD_SIGNALS), deadline_ms)
+
+    def rest(self, deadline_ms: int) -> Sample:
+        del deadline_ms
+        self._measure_voltage()
+        self.rested += 1
+        return Sample({}, {}, {signal.key: "asleep" for signal in OBD_SIGNALS})
+
+    def _measure_voltage(self) -> None:
+        self._voltage = (self.voltage_v, self._clock() if self.voltage_v is not None else None)
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         del deadline_ms
+        self.rested = 0
         there = {key: self.values[key] for key in keys if key in self.values and not self.away}
         why = {key: self.away or "unsupported" for key in keys if key not in there}
         return Sample(there, dict.fromkeys(there, self._clock()), why)
@@ -173,7 +195,18 @@ class FakeCar:
 
     def state(self) -> CarState:
         supported = tuple(key for key in self.values if BY_KEY[key].pid is not None)
-        return CarState(not self.away, "fake", "fake", "fake", 12.6, self.vin, "", supported, self.away)
+        return CarState(
+            connected=not self.away and not self.rested,
+            port="fake",
+            adapter="fake",
+            protocol="fake",
+            voltage_v=self._voltage[0],
+            voltage_ms=self._voltage[1],
+            vin=self.vin,
+            vin_why="",
+            supported=supported,
+            trouble=self.away,
+        )
 
     def close(self) -> None:
         """It holds nothing."""

@@ -60,7 +60,11 @@ def changed(n: int = 0, **keys: object) -> bytes:
 def forged(part: str) -> bytes:
     """Return an envelope whose signature is right and one of whose other parts is not."""
     header, wrapped, nonce, ciphertext, _ = parts(sealed())
-    if part == "wrapped":
+    if part == "suite":
+        form = strict_cbor.loads(header, 1)
+        assert isinstance(form, dict)
+        header = strict_cbor.dumps(form | {"alg": "ROT13"})
+    elif part == "wrapped":
         wrapped = bytes(len(wrapped))
     elif part == "ciphertext":
         ciphertext = bytes(len(ciphertext))

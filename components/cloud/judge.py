@@ -8,14 +8,14 @@ right later a NotYetError.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from components.cloud.ports import StoredPacket
 from components.wire import envelope, packet, topics
 from components.wire.errors import NotYetError, RejectedError
+from components.wire.suites import PrivateKey
 
 
 class KnownDevice(Protocol):
@@ -33,6 +33,13 @@ class KnownDevice(Protocol):
     def driver(self) -> str: ...  # noqa: D102
 
 
+class Addressee(NamedTuple):
+    """Who gets a receipt, and the key of the server for which the envelope was sealed ("" when it names none)."""
+
+    device: str
+    server_kid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """An envelope as the router brought it.
@@ -47,18 +54,25 @@ class Arrival:
     publisher: str | None
     received_ms: int
 
+    @property
+    def addressee(self) -> Addressee | None:
+        """Who gets the receipt; None when the topic names no device."""
+        device = topics.device_of(self.topic)
+        return None if device is None else Addressee(device, envelope.server_kid(self.envelope))
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Opens and judges envelopes for one server.
 
     Attributes:
-        server_keys: Private RSA keys by kid.
-        known: Looks a device up in the registry; None when it is not there.
+        server_keys: Gives the server's private keys by kid, as they are now.
+        known: Looks a device up in the registry, with its key of that kid if it had such a one not long ago; None when
+            it is not there.
     """
 
-    server_keys: Mapping[str, RSAPrivateKey]
-    known: Callable[[str], KnownDevice | None]
+    server_keys: Callable[[], Mapping[str, PrivateKey]]
+    known: Callable[[str, str], KnownDevice | None]
 
     def judge(self, arrival: Arrival) -> StoredPacket:
         """Return the packet that an envelope holds.
@@ -71,13 +85,13 @@ class Judge:
         header = sealed.header
         if not header.device == topics.device_of(arrival.topic) == arrival.publisher:
             raise RejectedError("device_mismatch", f"{header.device} in {arrival.topic} by {arrival.publisher}")
-        device = self.known(header.device)
+        device = self.known(header.device, header.device_kid)
         if device is None:
             raise NotYetError("unknown_device", header.device)
         if device.state != "active":
             raise NotYetError(f"{device.state}_device", header.device)
         sealed.verify(Ed25519PublicKey.from_public_bytes(bytes.fromhex(device.pubkey)))
-        plaintext = sealed.open(self.server_keys)
+        plaintext = sealed.open(self.server_keys())
         form = packet.parse(plaintext)
         opened = packet.read(form, with_readings=False)
         if opened.id != header.packet_id:

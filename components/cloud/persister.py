@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 from twisted.logger import Logger
 
-from components.cloud.judge import Arrival, Judge
+from components import packet_log
+from components.cloud.judge import Addressee, Arrival, Judge
 from components.cloud.ports import Archive, DeadLetter, StoredPacket
-from components.wire import topics
 from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
 from components.wire.receipt import Receipt, digest
 
@@ -27,12 +27,12 @@ class Result:
     """What a batch came to.
 
     Attributes:
-        receipts: With the device each is for; one an arrival whose topic names a device.
+        receipts: With whom each is for; one an arrival whose topic names a device.
         stored: Packets that are new in the archive, to be fed.
         unavailable: Why nothing could be stored; "" when the archive answered.
     """
 
-    receipts: list[tuple[str, Receipt]]
+    receipts: list[tuple[Addressee, Receipt]]
     stored: list[StoredPacket]
     unavailable: str = ""
 
@@ -78,8 +78,8 @@ class Persister:
             unavailable = str(error)
             waiting = [arrival for arrival, _ in (*letters, *packets)]
             receipts += [(arrival, self._refusal(arrival, "retry", "archive_away")) for arrival in waiting]
-        to_whom = ((topics.device_of(arrival.topic), receipt) for arrival, receipt in receipts)
-        return Result([(device, receipt) for device, receipt in to_whom if device is not None], stored, unavailable)
+        to_whom = ((arrival.addressee, receipt) for arrival, receipt in receipts)
+        return Result([(to, receipt) for to, receipt in to_whom if to is not None], stored, unavailable)
 
     def refuse(self, arrival: Arrival, code: str) -> Receipt:
         """Return the receipt for an envelope that there was no room to look at."""
@@ -109,15 +109,19 @@ class Persister:
     ) -> Receipt:
         self._count(outcome)
         name = digest(arrival.envelope)
+        packet_log.tell(self._log, outcome, packet.id, envelope=name)
         if outcome == "conflict":
-            self._log.error("conflict: {id} is stored with another content", id=packet.id)
             return Receipt(name, packet.id, "rejected", "conflict")
         return Receipt(name, packet.id, outcome)
 
     def _refusal(self, arrival: Arrival, status: Literal["rejected", "retry"], code: str) -> Receipt:
         self._count(status)
         self._count(f"{status}.{code}")
-        return Receipt(digest(arrival.envelope), None, status, code, RETRY_AFTER_S if status == "retry" else None)
+        name = digest(arrival.envelope)
+        event: packet_log.Event = "rejected" if status == "rejected" else "retried"
+        # Not by its id: what crashed the judge may crash whoever reads it again.
+        packet_log.tell(self._log, event, None, envelope=name, topic=arrival.topic, code=code)
+        return Receipt(name, None, status, code, RETRY_AFTER_S if status == "retry" else None)
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

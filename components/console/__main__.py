@@ -17,11 +17,13 @@ from components.wire.errors import ConfigError, OdographError
 
 _COMMANDS: Final = {
     "admin": ("init", "device", "operator"),
+    "audit": ("audit",),
     "car": ("car",),
     "demo": ("demo",),
     "feed": ("feed",),
     "operate": ("status", "dtcs", "clear-dtcs", "devices", "latest", "minutes"),
     "processes": ("edge", "persist"),
+    "server_keys": ("keys",),
 }
 """The commands of each module beside this file."""
 _MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}

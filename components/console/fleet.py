@@ -5,6 +5,7 @@ Process wiring: every process that is started here is ended here, by its pid.
 
 import json
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +239,7 @@ class Fleet:
             _EDGE_TOML.format(
                 id=device,
                 router=self.urls.devices,
-                bundle=self.home.bundle,
+                bundle=shutil.copy(self.home.bundle, directory / "server.pub.json"),
                 obd=car.hello["obd"],
                 baud=_BAUD,
                 gpsd=car.hello["gpsd"],

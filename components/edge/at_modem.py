@@ -1,13 +1,15 @@
 """Who the modem and its SIM are: IMEI and ICCID by AT commands, their check digits verified. Rim; blocks.
 
 What it is not: it neither looks for a modem (only a port that was given is opened) nor dials, registers or configures.
-Source: 3GPP TS 27.007 (AT+CGSN), ITU-T V.250 (result codes), E.118 (ICCID); +CCID, +ICCID and ^ICCID? are the makers'.
+Source: 3GPP TS 27.007 (AT+CGSN, AT+CPIN?, +CME ERROR: 10), ITU-T V.250 (result codes); +CCID, +ICCID and ^ICCID? are
+the makers'.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
 
+from components.edge import sim_identity
 from components.edge.ports import Sim
 from components.edge.serial_line import Clock, Line, LineGoneError, SerialLine
 
@@ -15,8 +17,18 @@ _BAUD: Final = 115_200
 _COMMAND_MS: Final = 1_000
 _MAX_ANSWER_BYTES: Final = 4_096
 _ICCID_COMMANDS: Final = ("AT+CCID", "AT+ICCID", "AT^ICCID?")
-_IMEI_COMMANDS: Final = ("AT+CGSN", "AT+GSN")
-_END: Final = re.compile(rb"(?:^|[\r\n])(OK|ERROR|\+CM[ES] ERROR:[^\r\n]*)[\r\n]")
+_IMEI_COMMANDS: Final = ("AT+CGSN", "AT+CGSN=1", "AT+GSN")
+"""The second is for modems that say the IMEISV unless asked for the IMEI."""
+_END: Final = re.compile(
+    rb"(?:^|[\r\n])\0*(OK|ERROR|COMMAND NOT SUPPORT(?:ED)?|\+CM[ES] ERROR:[^\r\n]*)[\r\n]", re.IGNORECASE
+)
+_ICCID_LINE: Final = re.compile(r'(?:[+^]?I?CCID ?: ?)?"?([0-9]{18,20}F{0,2})"?', re.ASCII | re.IGNORECASE)
+_IMEI_LINE: Final = re.compile(r'(?:(?:\+C?GSN|\+?IMEI) ?: ?)?"?([0-9]{14,16})"?', re.ASCII | re.IGNORECASE)
+"""A line that is nothing but the number, or names it: a caller's number (+CLIP) has as many digits."""
+_ERROR: Final = re.compile(r"\+CM[ES] ERROR:|\+CPIN:(?! ?READY)", re.IGNORECASE)
+_NO_SIM: Final = re.compile(
+    r"\+CME ERROR: ?(?:10|SIM not inserted)|\+CPIN: ?(?:NOT INSERTED|SIM REMOVED|SIM NOT INSERTED)", re.IGNORECASE
+)
 
 
 def read_sim(port: str, deadline_ms: int, *, clock: Clock, open_line: Callable[[str, int], Line] | None = None) -> Sim:
@@ -29,8 +41,9 @@ def read_sim(port: str, deadline_ms: int, *, clock: Clock, open_line: Callable[[
         open_line: Opens the port; for tests.
 
     Returns:
-        Each number, or None with `timeout` (silent), `adapter_error` (no port, or it errs), `unsupported` (it knows
-        none of the commands), `out_of_range` (what it says fails its check digit). Never raises.
+        Each number, or None with `no_data` (it says that there is no SIM), `timeout` (silent), `adapter_error` (no
+        port, or a SIM that is not ready), `unsupported` (it knows none of the commands), `out_of_range` (what it says
+        fails its check digit). Never raises.
     """
     try:
         line = open_line(port, deadline_ms) if open_line else SerialLine(port, _BAUD, clock, deadline_ms)
@@ -41,7 +54,8 @@ def read_sim(port: str, deadline_ms: int, *, clock: Clock, open_line: Callable[[
         for command in ("AT", "ATE0"):
             _ask(line, command, deadline_ms, clock)
         imei, imei_why = _first(line, _IMEI_COMMANDS, _imei, deadline_ms, clock)
-        iccid, iccid_why = _first(line, _ICCID_COMMANDS, _iccid, deadline_ms, clock)
+        # First whether there is a card: some modems go on telling the number of the one that was taken out.
+        iccid, iccid_why = _first(line, ("AT+CPIN?", *_ICCID_COMMANDS), _iccid, deadline_ms, clock)
     except LineGoneError:
         return Sim(iccid_why="adapter_error", imei_why="adapter_error")
     finally:
@@ -49,46 +63,49 @@ def read_sim(port: str, deadline_ms: int, *, clock: Clock, open_line: Callable[[
     return Sim(iccid, imei, iccid_why, imei_why)
 
 
-def is_luhn(digits: str) -> bool:
-    """Return whether the last digit completes the others (ISO/IEC 7812-1, annex B).
-
-    >>> is_luhn("79927398713"), is_luhn("79927398710")
-    (True, False)
-    """
-    places = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value // 10 + value % 10 for value in places) % 10 == 0
-
-
 def _first(
-    line: Line, commands: tuple[str, ...], read: Callable[[str], str | None], deadline_ms: int, clock: Clock
+    line: Line,
+    commands: tuple[str, ...],
+    read: Callable[[str], tuple[str | None, str] | None],
+    deadline_ms: int,
+    clock: Clock,
 ) -> tuple[str | None, str]:
-    """Return the number that the first of `commands` to be understood brings, or None and the reason."""
+    """Return the number that the first of `commands` to bring one brings, or None and the reason.
+
+    Args:
+        read: Makes of one line the number, or None and the reason why it is none; None for a line of something else.
+    """
     why = "unsupported"
     for command in commands:
-        text = _ask(line, command, deadline_ms, clock)
-        if text is None:
+        lines = _ask(line, command, deadline_ms, clock)
+        if lines is None:
             return None, "timeout"
-        number = read(text)
-        if number is not None:
-            return (number, "") if is_luhn(number) else (None, "out_of_range")
-        if "ERROR:" in text:
-            why = "adapter_error"  # it knows the command but has no SIM, or none that is ready
+        for number, reason in filter(None, map(read, lines)):
+            if number or reason == "no_data":
+                return number, reason
+            why = reason
     return None, why
 
 
-def _iccid(text: str) -> str | None:
-    """Find 18 to 20 digits that begin with 89 (telecommunication); some modems pad them with F."""
-    found = re.search(r"(?<![0-9A-F])(89[0-9]{16,18})F?(?![0-9A-F])", text)
-    return found[1] if found else None
+def _iccid(line: str) -> tuple[str | None, str] | None:
+    if _NO_SIM.fullmatch(line):
+        return None, "no_data"
+    if match := _ICCID_LINE.fullmatch(line):
+        number = sim_identity.iccid(match[1])
+        return number, "" if number else "out_of_range"
+    # It knows the command but its SIM is not ready, or not there.
+    return (None, "adapter_error") if _ERROR.match(line) else None
 
 
-def _imei(text: str) -> str | None:
-    found = re.search(r"(?<![0-9])([0-9]{15})(?![0-9])", text)
-    return found[1] if found else None
+def _imei(line: str) -> tuple[str | None, str] | None:
+    if match := _IMEI_LINE.fullmatch(line):
+        number = sim_identity.imei(match[1])
+        return number, "" if number else "out_of_range"
+    return (None, "adapter_error") if _ERROR.match(line) else None
 
 
-def _ask(line: Line, command: str, deadline_ms: int, clock: Clock) -> str | None:
-    """Send a command; return all that came up to its result code, or None when that did not come."""
+def _ask(line: Line, command: str, deadline_ms: int, clock: Clock) -> list[str] | None:
+    """Send a command; return the lines that came up to its result code, or None when that did not come."""
     until_ms = min(deadline_ms, clock() + _COMMAND_MS)
     for _ in range(8):
         if not line.read(0):
@@ -100,4 +117,5 @@ def _ask(line: Line, command: str, deadline_ms: int, clock: Clock) -> str | None
         if not data:
             return None
         heard += data
-    return heard.decode("ascii", "replace").replace(command, "")
+    lines = re.split(r"[\r\n]+", heard.decode("ascii", "replace").replace("\0", ""))
+    return [line.strip() for line in lines if line.strip() not in {"", command}]

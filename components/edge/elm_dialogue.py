@@ -1,4 +1,7 @@
-"""What is said to an ELM327 before it is asked for values, as scripts: set up, meet the car, agree again. Pure.
+"""What is said to an ELM327 before it is asked for values, as scripts. Pure.
+
+`set_up` and `meet` come before the first value, `agree_again` after an answer that did not come, `rest` while the car
+is left in peace, `look_again` now and then.
 
 A script is a generator: it yields what to ask (`Ask`), or None to go on listening, and is sent the answer. So it has
 no clock and no port, may be left in the middle of a slow search and taken up at the next call, and reads from top to
@@ -12,23 +15,27 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from components.edge.elm_answer import Answer
-from components.edge.obd_parser import Bus, Heard, parse_pids
+from components.edge.obd_parser import Bus, Heard, parse_calibrations, parse_pids
+from components.edge.timing import Timing
 
 COMMAND_MS: Final = 1_000
 WARM_START_MS: Final = 1_000
 RESET_MS: Final = 2_000
 SEARCH_MS: Final = 15_000
 """A search over all buses, with the slow initialisation of the oldest of them."""
+QUIET_MS: Final = 4_000
+"""How long an adapter may be at its first request to the car without a word that it searches."""
 
 _VIN_CHARACTERS: Final = frozenset("0123456789ABCDEFGHJKLMNPRSTUVWXYZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A command without its CR, and how long its answer may take."""
+    """A command without its CR, how long its answer may take, and how long where no search is announced."""
 
     command: str
     limit_ms: int = COMMAND_MS
+    quiet_ms: int = SEARCH_MS
 
 
 Script = Generator[Ask | None, Answer, None]
@@ -56,19 +63,19 @@ class Acquaintance:
 
     Attributes:
         adapter: Its version text.
-        voltage_v: At the last ATRV.
         bus: The car's bus.
         pids: What each ECU has, by its address; lowest address first. Of two that have a PID the lower one's value
             counts: the engine's.
         vin: 17 characters, or None with `vin_why`.
+        calibration: What the ECUs call their software; None while they were not asked.
     """
 
     adapter: str = ""
-    voltage_v: float | None = None
     bus: Bus | None = None
     pids: Mapping[str, frozenset[int]] = field(default_factory=dict)
     vin: str | None = None
     vin_why: str = "no_data"
+    calibration: tuple[str, ...] | None = None
 
 
 def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
@@ -91,7 +98,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
             raise AwayError("adapter_error", f"{reset.command}: ?")
         answer = yield None
     known.adapter = banner[-1]
-    for command in ("ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
+    for command in ("ATE0", "ATL0", "ATS0", "ATH1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
         answer = yield Ask(command)
         if not answer.prompted or ("OK" not in answer.text_lines and command not in _OPTIONAL):
             raise AwayError(_why(answer), f"{command}: {answer.words or 'no answer'}")
@@ -100,7 +107,7 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
         known.adapter = answer.text_lines[-1]
 
 
-_OPTIONAL: Final = frozenset({"ATL0", "ATS0", "ATAT1"})
+_OPTIONAL: Final = frozenset({"ATL0", "ATS0"})
 """Clones lack them, and the reading does without."""
 
 
@@ -113,16 +120,16 @@ def meet(known: Acquaintance) -> Script:
     Raises:
         AwayError: No ECU answered whole. With `is_bus` the adapter is well and may be asked again.
     """
-    answer = yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
-    known.voltage_v = parse_voltage(answer)
-    first = yield Ask("0100", SEARCH_MS)
-    if not first.hex_lines or first.lost_settings:
+    yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
+    for command in Timing().commands:  # a clone that lacks them waits as long as it likes
+        yield Ask(command)
+    first = yield Ask("0100", SEARCH_MS, QUIET_MS)
+    if not first.hex_lines or first.reason:  # of ECUs that were not understood nothing may be concluded
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
     answer = yield Ask("ATDPN")
-    if not answer.prompted:
-        raise AwayError("timeout", "no answer to ATDPN")
+    _check_settings(answer, "ATDPN")
     # "A6": found by itself to be 6.
     number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
     try:
@@ -130,17 +137,17 @@ def meet(known: Acquaintance) -> Script:
     except ValueError as error:
         raise AwayError("bus_error", str(error), is_bus=True) from error
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
-    if not maps:
+    if not maps or heard.broken:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
-        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
+        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.is_whole)
     known.bus = bus
+    known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
     answer = yield Ask("0902", 2 * COMMAND_MS)
     known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
     if known.vin is None and not answer.hex_lines:
         known.vin_why = _why(answer)
-    if not answer.prompted:
-        raise AwayError("timeout", "no answer to 0902")
+    _check_settings(answer, "0902")
 
 
 def _ask_what_it_has(
@@ -149,16 +156,40 @@ def _ask_what_it_has(
     """Go on from the first bit map (`maps`, by PID and ECU) as far as each says that there is a next."""
     pids: dict[str, set[int]] = {ecu: set() for ecu in sorted(maps[0])}
     for base in (0x00, 0x20, 0x40, 0x60):
-        if base and not any(base in has for has in pids.values()):
+        announced = {ecu for ecu, has in pids.items() if base in has}
+        if base and not announced:
             break
         if base:
-            answer = yield Ask(f"01{base:02X}")
-            if not answer.prompted:
-                raise AwayError("timeout", f"no answer to 01{base:02X}")
-            maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
+            maps = yield from _ask_map(bus, base, announced)
         for ecu, bits in maps.get(base, {}).items():
             pids.setdefault(ecu, set()).update(supported_pids(base, bits))
     return {ecu: frozenset(has) for ecu, has in sorted(pids.items())}
+
+
+def _ask_map(bus: Bus, base: int, announced: set[str]) -> Generator[Ask | None, Answer, dict[int, dict[str, bytes]]]:
+    """Ask for a bit map, again where one that was announced did not come: what it names would count as not there.
+
+    Raises:
+        AwayError: It was not silence that kept it away.
+    """
+    for again in (True, False):
+        answer = yield Ask(f"01{base:02X}")
+        _check_settings(answer, f"01{base:02X}")
+        maps, why = parse_pids(heard := bus.messages(answer.hex_lines), 1, {base: 4})
+        if announced <= maps.get(base, {}).keys() or (not again and heard.is_whole and answer.reason in _SILENCE):
+            break
+    else:
+        raise AwayError(answer.reason or why, answer.words or "; ".join(answer.hex_lines), is_bus=True)
+    return maps
+
+
+_SILENCE: Final = frozenset({"", "no_data"})
+
+
+def _check_settings(answer: Answer, command: str) -> None:
+    """AwayError when the adapter did not answer, or is no longer set up."""
+    if not answer.prompted or answer.lost_settings:
+        raise AwayError(_why(answer), answer.words or f"no answer to {command}")
 
 
 def agree_again(adapter: str) -> Script:
@@ -179,6 +210,45 @@ def agree_again(adapter: str) -> Script:
         if adapter in answer.text_lines:
             return
     raise AwayError("timeout", answer.words or "the adapter is silent")
+
+
+def rest(adapter: str) -> Script:
+    """Ask for the voltage at the plug, which no control unit of the car notices; a search that still runs ends.
+
+    Args:
+        adapter: What ATI answers.
+
+    Raises:
+        AwayError: The adapter is silent or says something else.
+    """
+    yield from agree_again(adapter)
+    answer = yield Ask("ATRV")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to ATRV")
+
+
+def look_again(known: Acquaintance, bus: Bus) -> Script:
+    """Ask once more what the car has: an ECU may have slept through the first time. The first time also: what it is.
+
+    Args:
+        known: Gets what is new in `pids`, and `calibration`; nothing that was known is forgotten.
+        bus: The car's.
+
+    Raises:
+        AwayError: The adapter is silent.
+    """
+    answer = yield Ask("0100")
+    if not answer.prompted:
+        raise AwayError("timeout", "no answer to 0100")
+    maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {0x00: 4})
+    found = (yield from _ask_what_it_has(bus, maps)) if maps else {}
+    ecus = sorted({*known.pids, *found})
+    known.pids = {ecu: known.pids.get(ecu, frozenset()) | found.get(ecu, frozenset()) for ecu in ecus}
+    if known.calibration is None:
+        answer = yield Ask("0904", 2 * COMMAND_MS)
+        if not answer.prompted:
+            raise AwayError("timeout", "no answer to 0904")
+        known.calibration = parse_calibrations(bus.messages(answer.hex_lines), is_can=bus.is_can)
 
 
 def supported_pids(base: int, bits: bytes) -> list[int]:
@@ -206,7 +276,7 @@ def parse_vin(heard: Heard, *, is_can: bool) -> tuple[str | None, str]:
 
     On CAN one item of 17 bytes follows its count; on the older buses five lines of four bytes, padded in front.
     """
-    why = "truncated" if heard.broken else "no_data"
+    why = "no_data" if heard.is_whole else "truncated"
     for message in heard.messages:
         if message.refuses(9):
             why = "negative_response"

@@ -3,14 +3,19 @@
 What it is not: no history, no filter, no guess. gpsd leaves out what it does not know, and so does this; the last fix
 is dropped when gpsd hangs up, and told no more when it is 3 s old.
 
-Source: gpsd_json(5): ?WATCH, TPV, mode 2 and 3, altMSL, track, climb, speed, time.
+Where gpsd has several receivers their reports come interleaved. One of them counts, all of its report and nothing of
+another's: of those heard in the last 3 s the one with the best fix, and of equals the one that counted before. So the
+place does not flap between two antennas; it moves over when the other is better, or the one in use falls silent.
+
+Source: gpsd_json(5): ?WATCH, TPV, device, mode 2 and 3, altMSL, track, climb, speed, time.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.endpoints import HostnameEndpoint
@@ -24,7 +29,10 @@ from components.wire.signals import GPS_SIGNALS, Value
 STALE_MS: Final = 3_000
 _MAX_LINE_BYTES: Final = 16_384
 """gpsd's longest report, SKY with all satellites, is about 10 KiB."""
+_SILENCE_S: Final = 30.0
+"""After this long without a report gpsd is called again: a host that lost its power does not hang up."""
 _WATCH: Final = b'?WATCH={"enable":true,"json":true};\n'
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _KEYS: Final = tuple(signal.key for signal in GPS_SIGNALS)
 _NUMBERS: Final[Mapping[str, tuple[str, float, float]]] = {
     # signal key: (TPV key, least, most). Beyond these no car is, whatever the receiver says.
@@ -43,11 +51,15 @@ class Fix:
         values: By signal key; {} without a fix.
         why: Reason for each signal of GPS_SIGNALS that has no value.
         utc_ms: Its time, where it has one.
+        device: gpsd's name of the receiver; "" where it gave none.
+        mode: 3, 2, or 0 without a fix.
     """
 
     values: Mapping[str, Value]
     why: Mapping[str, str]
     utc_ms: int | None = None
+    device: str = ""
+    mode: int = 0
 
 
 def parse_tpv(line: bytes) -> Fix | None:
@@ -64,16 +76,19 @@ def parse_tpv(line: bytes) -> Fix | None:
     {'gps_fix': 2, 'location': {'type': 'Point', 'coordinates': [11.5, 48.1]}}
     """
     try:
-        report = json.loads(line, object_pairs_hook=_unique, parse_constant=_refuse)
+        text = line.decode("utf-8", "replace")
+        # NaN and Infinity are no JSON; receivers' drivers wrote them for "unknown", which a missing key says now.
+        report = json.loads(text, object_pairs_hook=_unique, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None
     if not isinstance(report, dict) or report.get("class") != "TPV":
         return None
-    utc_ms = _utc_ms(report.get("time"))
-    mode = report.get("mode")
-    if not isinstance(mode, int) or mode not in {2, 3}:
-        return Fix({}, dict.fromkeys(_KEYS, "no_fix"), utc_ms)
-    values: dict[str, Value] = {"gps_fix": 2 if mode == 2 else 3}
+    utc_ms, device = _utc_ms(report.get("time")), str(report.get("device", ""))
+    mode, place = _mode(report.get("mode")), _place(report.get("lat"), report.get("lon"))
+    if not mode or place == [0.0, 0.0]:
+        # A receiver that says exactly (0, 0) has no place, whatever mode it says: no car is in the Gulf of Guinea.
+        return Fix({}, dict.fromkeys(_KEYS, "no_fix"), utc_ms, device)
+    values: dict[str, Value] = {"gps_fix": mode}
     why: dict[str, str] = {}
     for key, (name, least, most) in _NUMBERS.items():
         number = _number(report.get(name))
@@ -85,14 +100,11 @@ def parse_tpv(line: bytes) -> Fix | None:
             values[key] = number
     if values.get("heading") == 360.0:
         values["heading"] = 0.0
-    lat, lon = _number(report.get("lat")), _number(report.get("lon"))
-    if lat is None or lon is None:
-        why["location"] = "no_data"
-    elif not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        why["location"] = "out_of_range"
+    if isinstance(place, str):
+        why["location"] = place
     else:
-        values["location"] = {"type": "Point", "coordinates": [round(lon, 7), round(lat, 7)]}
-    return Fix(values, why, utc_ms)
+        values["location"] = {"type": "Point", "coordinates": place}
+    return Fix(values, why, utc_ms, device, mode)
 
 
 class GpsdGps:
@@ -107,10 +119,10 @@ class GpsdGps:
     def __init__(self, reactor: "_Reactor", address: str, clock: Clock) -> None:
         host, _, port = address.rpartition(":")
         self._clock = clock
-        self._fix: Fix | None = None
-        self._heard_ms = 0
+        self._fixes: dict[str, tuple[Fix, int]] = {}
+        self._device = ""
         self._time: tuple[int, int] | None = None
-        factory = Factory.forProtocol(lambda: _Watcher(self._heard, self._lost))
+        factory = Factory.forProtocol(lambda: _Watcher(reactor, self._heard, self._lost))
         endpoint = HostnameEndpoint(reactor, host.strip("[]"), int(port))
         # The classes say what they implement to zope.interface, which mypy does not read.
         self._service = ClientService(endpoint, factory, retryPolicy=_retry_s, clock=reactor)  # type: ignore[arg-type]
@@ -126,12 +138,13 @@ class GpsdGps:
 
     def sample(self, elapsed_ms: int) -> Sample:
         """See ports.Gps."""
-        fix = self._fix
-        if fix is None:
+        self._choose(elapsed_ms)
+        if self._device not in self._fixes:
             return Sample({}, {}, dict.fromkeys(_KEYS, "no_fix"))
-        if elapsed_ms - self._heard_ms > STALE_MS:
-            return Sample({}, {}, dict.fromkeys(_KEYS, "stale" if fix.values else "no_fix"))
-        return Sample(fix.values, dict.fromkeys(fix.values, self._heard_ms), fix.why)
+        fix, heard_ms = self._fixes[self._device]
+        if elapsed_ms - heard_ms > STALE_MS:
+            return Sample({}, {}, dict.fromkeys(_KEYS, "stale" if fix.mode else "no_fix"))
+        return Sample(fix.values, dict.fromkeys(fix.values, heard_ms), fix.why)
 
     def utc_ms(self) -> tuple[int, int] | None:
         """See ports.Gps."""
@@ -141,13 +154,22 @@ class GpsdGps:
         fix = parse_tpv(line)
         if fix is None:
             return
-        self._fix, self._heard_ms = fix, self._clock()
+        now_ms = self._clock()
+        self._fixes[fix.device] = (fix, now_ms)
+        self._choose(now_ms)
         # A receiver without a fix tells the time of its own, unset clock.
-        if fix.values and fix.utc_ms is not None:
-            self._time = (fix.utc_ms, self._heard_ms)
+        if fix.device == self._device and fix.mode and fix.utc_ms is not None:
+            self._time = (fix.utc_ms, now_ms)
+
+    def _choose(self, now_ms: int) -> None:
+        """Choose whose report counts, and forget the receivers that fell silent; with none left all stays as it was."""
+        fresh = {device: heard for device, heard in self._fixes.items() if now_ms - heard[1] <= STALE_MS}
+        if fresh:
+            self._fixes = fresh
+            self._device = max(fresh, key=lambda device: (fresh[device][0].mode, device == self._device))
 
     def _lost(self) -> None:
-        self._fix = None
+        self._fixes = {}
         self._time = None
 
 
@@ -161,7 +183,8 @@ class _Watcher(Protocol):
     Not Twisted's LineReceiver: that one throws away, with a line that is too long, the good ones that came after it.
     """
 
-    def __init__(self, heard: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, heard: Callable[[bytes], None], lost: Callable[[], None]) -> None:  # noqa: ANN401 - zope's interfaces are no types
+        self._reactor = reactor
         self._heard = heard
         self._lost = lost
         self._rest = b""
@@ -169,10 +192,13 @@ class _Watcher(Protocol):
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """See Protocol."""
-        cast("Any", self.transport).write(_WATCH)  # zope's interfaces are no types
+        transport = cast("Any", self.transport)  # as the reactor
+        transport.write(_WATCH)
+        self._silence = self._reactor.callLater(_SILENCE_S, transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """See Protocol."""
+        self._silence.reset(_SILENCE_S)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             if not self._is_too_long:
@@ -183,6 +209,8 @@ class _Watcher(Protocol):
 
     def connectionLost(self, reason: object = None) -> None:  # noqa: N802, ARG002 - Twisted's name and signature
         """See Protocol."""
+        if self._silence.active():
+            self._silence.cancel()
         self._lost()
 
 
@@ -197,8 +225,21 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+def _mode(value: object) -> Literal[0, 2, 3]:
+    """Return 2 or 3, or 0 for whatever else: no fix."""
+    if isinstance(value, bool):
+        return 0
+    return 2 if value == 2 else 3 if value == 3 else 0
+
+
+def _place(lat: object, lon: object) -> list[float] | str:
+    """Return [lon, lat] as GeoJSON has it, or the reason why there is none."""
+    north, east = _number(lat), _number(lon)
+    if north is None or east is None:
+        return "no_data"
+    if not (-90 <= north <= 90 and -180 <= east <= 180):
+        return "out_of_range"
+    return [round(east, 7), round(north, 7)]
 
 
 def _number(value: object) -> float | None:
@@ -210,7 +251,7 @@ def _number(value: object) -> float | None:
 
 def _utc_ms(text: object) -> int | None:
     """Read `2026-11-22T02:05:00.887Z`; None when it is no such time."""
-    if not isinstance(text, str) or not text.endswith("Z"):
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
         return None
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1_000)

@@ -1,33 +1,34 @@
 """The car behind an ELM327 on a serial line: values, trouble codes, one clearing. Rim; blocks, one thread.
 
-What it is not: it keeps no history and knows no wall clock. `obd_link` owns the line and mends it, `schedule` says
-what is due, `obd_parser` (the one place with python-OBD) reads what the car says.
+What it is not: it keeps no history and knows no wall clock. It is the hand that asks; what it needs to know stands in
 
-Every value is one that the car said: the ECU that owns the PID answered positively, with the mode, the PIDs and the
-lengths that were asked. What is rejected has a reason of wire.signals.REASONS at once; a value that there was no time
-to ask again stays, with its time, until it is three periods old.
+    obd_link    the line to the adapter, and how it is mended
+    meeting     what is known of this car: its values, and what is learnt of each answer, by
+    schedule      which signals are due,
+    grouping      what one request may hold,
+    timing        how long the adapter waits,
+    obd_parser    and what the car's lines say (the one place with python-OBD)
+    obd_codes   trouble codes
+
+A call works until its deadline. A request has a limit of its own (`obd_link`), which may be later: then its answer is
+taken up by the next call, so an adapter that is slower than the calls is read all the same, and is never disturbed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal
 
-from components.edge.elm_answer import Answer
-from components.edge.elm_dialogue import COMMAND_MS
+from components.edge.grouping import Request
+from components.edge.meeting import Meeting
 from components.edge.obd_codes import clear, read_codes
-from components.edge.obd_link import ObdLink
-from components.edge.obd_parser import Message, decode, parse_pids
-from components.edge.ports import CarState, DtcReport, Sample
-from components.edge.schedule import PERIOD_MS, Schedule
+from components.edge.obd_link import ObdLink, Reply
+from components.edge.ports import CarAwayError, CarState, DtcReport, Sample
 from components.edge.serial_line import Clock, Line, SerialLine
 from components.edge.usb_ports import find_obd_ports
-from components.wire.signals import BY_KEY, OBD_SIGNALS, Signal, Value
+from components.wire.signals import OBD_SIGNALS, Signal
 
-_SMALLER: Final = {6: 3, 3: 2, 2: 1}
-_WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
-"""The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
-_MAX_MISCOUNTS: Final = 3
-_FRUITLESS_PASSES: Final = 2
-"""Passes without one value, after which the car counts as away."""
+_VOLTAGE_EVERY_MS: Final = 5_000
+"""What decides whether the car is asleep looks at it."""
 
 
 class ObdCar:
@@ -39,7 +40,9 @@ class ObdCar:
         protocol: "auto", or the number of a bus as in the ELM327 data sheet ("6": CAN 11/500).
         clock: Returns elapsed ms.
         not_ports: Device paths that "auto" never opens: the modem's.
-        period_ms: The sampling period; the fast tier is stale after three.
+        period_ms: The sampling period.
+        wanted: Keys of the signals to ask; None: all. `sample` has no other, for the reason `unsupported`.
+        rates: Seconds by signal key, as in Schedule.
         open_line: Opens a port; for tests.
     """
 
@@ -52,6 +55,8 @@ class ObdCar:
         clock: Clock,
         not_ports: Sequence[str] = (),
         period_ms: int = 1_000,
+        wanted: Collection[str] | None = None,
+        rates: Mapping[str, float] | None = None,
         open_line: Callable[[str, int], Line] | None = None,
     ) -> None:
         def serial_line(url: str, until_ms: int) -> Line:
@@ -62,56 +67,60 @@ class ObdCar:
 
         self._clock = clock
         self._period_ms = period_ms
+        keys = tuple(signal.key for signal in OBD_SIGNALS)
+        self._wanted = tuple(key for key in keys if wanted is None or key in wanted)
+        self._unwanted = {key: "unsupported" for key in keys if key not in self._wanted}
+        self._rates = dict(rates or {})
         self._link = ObdLink(ports, open_line or serial_line, protocol, clock)
-        self._meeting = 0
-        self._signals: dict[str, Signal] = {}
-        self._absent: dict[str, str] = {}
-        self._owners: dict[int, str] = {}
-        self._schedule = Schedule((), period_ms)
-        self._values: dict[str, Value] = {}
-        self._measured_ms: dict[str, int] = {}
-        self._why: dict[str, str] = {}
-        self._group = 1
-        self._group_works = False
-        self._silent: set[str] = set()
-        self._counted: dict[tuple[int, ...], bool] = {}
-        self._miscounted: dict[tuple[int, ...], int] = {}
-        self._fruitless = 0
-        self._slowest_ms = 0.0
+        self._rejected: Counter[str] = Counter()
+        self._meetings = 0
+        self._met = self._meet()
+        self._asked: Request | str = ""
+        """What was sent last: a request, or an AT command."""
+        self._is_behind = False
+        self._vin = ""
+        self._missed_codes: dict[tuple[int, str], int] = {}
         self._voltage_ms = 0
-        self._answered_codes: set[tuple[int, str]] = set()
         self._state = CarState()
 
     def sample(self, deadline_ms: int) -> Sample:
         """See ports.Car."""
-        if self._ready(deadline_ms):
-            self._pass(deadline_ms)
-        self._note_state()
-        return self._latest(tuple(signal.key for signal in OBD_SIGNALS))
+        while self._ready(deadline_ms) and self._look_again(deadline_ms):
+            now_ms = self._clock()
+            if now_ms - self._voltage_ms >= _VOLTAGE_EVERY_MS:
+                self._voltage_ms = now_ms
+                self._met.orders.append("ATRV")
+            self._ask(self._met.due(now_ms), deadline_ms)
+            if self._link.state == "ready":
+                break  # otherwise what is left of the time is for mending
+        latest = self._latest(self._wanted)
+        return Sample(latest.values, latest.measured_ms, {**latest.why, **self._unwanted})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""
-        asked = [BY_KEY[key] for key in keys if key in BY_KEY and BY_KEY[key].pid is not None]
-        if self._ready(deadline_ms):
-            for key in keys:  # an earlier value is no answer to "now"
-                self._values.pop(key, None)
-                self._why[key] = "timeout"
-            self._ask([signal for signal in asked if signal.key in self._signals], deadline_ms)
-        self._note_state()
+        if self._ready(deadline_ms) and self._take_up(deadline_ms):
+            self._ask(self._met.now(keys), deadline_ms)
         return self._latest(keys)
+
+    def rest(self, deadline_ms: int) -> Sample:
+        """See ports.Car."""
+        self._link.rest(deadline_ms)
+        self._note_state()
+        return Sample({}, {}, {signal.key: "asleep" for signal in OBD_SIGNALS})
 
     def read_dtcs(self, deadline_ms: int) -> DtcReport:
         """See ports.Car."""
-        self._ready(deadline_ms)
+        if not (self._ready(deadline_ms) and self._take_up(deadline_ms)):
+            raise CarAwayError(self._link.trouble or "the car does not answer")
         try:
-            return read_codes(self._link, deadline_ms, self._answered_codes)
+            return read_codes(self._link, deadline_ms, self._missed_codes)
         finally:
             self._note_state()
 
     def clear_dtcs(self, deadline_ms: int) -> Literal["cleared", "refused", "unknown"]:
         """See ports.Car."""
-        self._ready(deadline_ms)
-        outcome = clear(self._link, deadline_ms)
+        is_free = self._ready(deadline_ms) and self._take_up(deadline_ms)
+        outcome = clear(self._link, deadline_ms) if is_free else "unknown"
         self._note_state()
         return outcome
 
@@ -127,183 +136,104 @@ class ObdCar:
     def _ready(self, deadline_ms: int) -> bool:
         """Connect as far as the deadline lets it; take over what a new meeting taught."""
         ready = self._link.advance(deadline_ms)
-        if self._link.meetings != self._meeting:
-            self._meeting = self._link.meetings
-            self._begin_session()
+        if self._link.meetings != self._meetings:
+            self._meetings = self._link.meetings
+            self._met = self._meet()
+            self._voltage_ms = self._clock()  # it was asked on the way
+            if (vin := self._link.known.vin) is not None and vin != self._vin:
+                self._vin, self._missed_codes = vin, {}
         return ready
 
-    def _begin_session(self) -> None:
-        """Forget everything about the car that was; nothing learnt of it is trusted after a reconnection."""
-        owners: dict[int, str] = {}
-        for ecu, has in self._link.known.pids.items():
-            for pid in has:
-                owners.setdefault(pid, ecu)
-        self._owners = owners
-        self._signals = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in owners}
-        self._absent = {signal.key: "unsupported" for signal in OBD_SIGNALS if signal.key not in self._signals}
-        for key, pids in _WIDE_BAND.items():
-            if key in self._absent and any(pid in owners for pid in pids):
-                self._absent[key] = "wide_band"
-        self._schedule = Schedule(tuple(self._signals.values()), self._period_ms)
-        self._values, self._measured_ms, self._why = {}, {}, {}
-        bus = self._link.known.bus
-        self._group, self._group_works = (6 if bus is not None and bus.is_can else 1), False
-        self._silent, self._answered_codes = set(), set()
-        self._counted, self._miscounted = {}, {}
-        self._fruitless, self._slowest_ms = 0, 0.0
-        self._voltage_ms = self._clock()
-
-    def _pass(self, deadline_ms: int) -> None:
-        """Ask what is due, the most overdue first, as long as there is time."""
-        refused, answered = self._ask(self._schedule.due(self._clock()), deadline_ms)
-        if self._link.state != "ready":
-            return
-        self._fruitless = self._fruitless + 1 if refused and not answered else 0
-        if refused and self._fruitless >= _FRUITLESS_PASSES:
-            self._link.lose_car(refused.reason, refused.words)
-            return
-        self._link.tell(refused.words if refused and not answered else "")
-        now_ms = self._clock()
-        if now_ms - self._voltage_ms >= PERIOD_MS["S"] and self._has_time(deadline_ms):
-            self._voltage_ms = now_ms
-            self._link.measure_voltage(min(deadline_ms, now_ms + COMMAND_MS))
-
-    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer | None, int]:
-        """Ask these in as few requests as work, as long as there is time.
-
-        Returns:
-            The last answer in which the adapter had something to say, and how many signals have a value now.
-        """
-        refused, answered, first = None, 0, True
-        # A pass too short for the slowest request still asks one thing, or it would ask nothing for ever.
-        while signals and self._link.state == "ready" and (self._has_time(deadline_ms) or first):
-            if self._clock() >= deadline_ms:
-                break
-            first = False
-            request, signals = tuple(signals[: self._group]), signals[self._group :]
-            answer = self._request(request, deadline_ms)
-            answered += sum(signal.key in self._values for signal in request)
-            refused = answer if answer.reason else refused
-            if answer.reason == "bus_error":
-                break
-        return refused, answered
-
-    def _has_time(self, deadline_ms: int) -> bool:
-        """Whether a request that takes as long as the slowest of late would be answered before the deadline."""
-        return self._clock() + self._slowest_ms < deadline_ms
-
-    def _request(self, signals: Sequence[Signal], deadline_ms: int) -> Answer:
-        """Ask for these in one request; where grouping fails, in smaller ones. Notes values and reasons."""
-        answer, missing = self._exchange(signals, deadline_ms)
-        if len(signals) == 1:
-            return answer
-        if not missing:
-            self._group_works = True
-        elif not answer.prompted and not self._group_works:
-            self._group = _SMALLER.get(self._group, 1)  # it may be the length that silenced it
-        elif len(missing) < len(signals) or not self._group_works:
-            self._doubt_grouping(missing, deadline_ms)
-        return answer
-
-    def _doubt_grouping(self, missing: Sequence[Signal], deadline_ms: int) -> None:
-        """A group was answered in part: is it the car that has no value, or the group that does not work?
-
-        What answers when asked alone condemns the group for this connection; what does not is known as silent.
-        """
-        for place, signal in enumerate(missing):
-            if self._link.state != "ready" or not self._has_time(deadline_ms):
-                return
-            if signal.key in self._silent:
-                continue
-            _, still_missing = self._exchange((signal,), deadline_ms)
-            if still_missing:
-                self._silent.add(signal.key)
-                continue
-            self._group, self._group_works = _SMALLER.get(self._group, 1), False
-            self._ask(missing[place + 1 :], deadline_ms)
-            return
-
-    def _exchange(self, signals: Sequence[Signal], deadline_ms: int) -> tuple[Answer, list[Signal]]:
-        """Ask once; note every value and reason; return the answer and the signals that it has not."""
-        sizes = {signal.pid: signal.size for signal in signals if signal.pid is not None}
-        command = "01" + "".join(f"{pid:02X}" for pid in sizes)
-        lines = self._lines(sizes)
-        counted = self._counted.get(lines, False)
-
-        def concerns(message: Message) -> bool:
-            return message.data[:2] in {bytes((0x41, pid)) for pid in sizes} or message.data[:2] == b"\x7f\x01"
-
-        began_ms = self._clock()
-        reply = self._link.ask(
-            f"{command}{sum(lines):X}" if counted else command, min(deadline_ms, began_ms + COMMAND_MS), concerns
+    def _meet(self) -> Meeting:
+        return Meeting(
+            self._link.known.bus,
+            self._link.known.pids,
+            wanted=self._wanted,
+            rates=self._rates,
+            period_ms=self._period_ms,
+            rejected=self._rejected,
+            at_ms=self._clock(),
         )
-        if reply.answer.prompted:
-            self._slowest_ms = max(reply.at_ms - began_ms, 0.9 * self._slowest_ms)
-        found, why = parse_pids(reply.heard, 1, sizes)
-        if not reply.answer.prompted and why == "no_data":
-            why = "timeout"
-        why = reply.answer.reason or why
-        missing = []
-        for signal in signals:
-            data = found.get(signal.pid or 0, {}).get(self._owners.get(signal.pid or 0, ""))
-            if data is None:
-                missing.append(signal)
-            self._note(signal, data, why, reply.at_ms)
-        if counted and missing and reply.answer.prompted:
-            # The count may be what cut this answer. It is learnt again, unless it was proven wrong too often.
-            self._miscounted[lines] = self._miscounted.get(lines, 0) + 1
-            self._counted.pop(lines)
-            if self._link.state == "ready" and self._has_time(deadline_ms):
-                return self._exchange(signals, deadline_ms)
-        elif not missing and self._miscounted.get(lines, 0) < _MAX_MISCOUNTS:
-            # Answered in as many lines as the ECUs' bit maps foretell: the count may be given from now on.
-            self._counted[lines] = len(reply.answer.hex_lines) == sum(lines) < 16
-        if self._link.state == "ready":
-            self._schedule.asked(signals, reply.at_ms)
-            self._schedule.unanswered(missing, reply.at_ms)
-        return reply.answer, missing
 
-    def _lines(self, sizes: Mapping[int, int]) -> tuple[int, ...]:
-        """Return in how many lines each ECU that has any of these PIDs will answer."""
-        bus = self._link.known.bus
-        bodies = (sum(1 + size for pid, size in sizes.items() if pid in has) for has in self._link.known.pids.values())
-        return tuple(bus.lines(1 + body) if bus is not None else 1 for body in bodies if body)
+    def _take_up(self, deadline_ms: int) -> bool:
+        """Wait for what an earlier call has asked; return whether the adapter is free for another question."""
+        if self._link.is_waiting:
+            self._ask((), deadline_ms)
+        return self._link.state == "ready" and not self._link.is_waiting
 
-    def _note(self, signal: Signal, data: bytes | None, why: str, at_ms: int) -> None:
-        if data is not None:
-            try:
-                self._values[signal.key] = decode(signal, data)
-            except ValueError:
-                # No freeze frame (PID 02: 0000) is an answer, not an error.
-                why = "no_data" if signal.key == "dtc_ff" else "out_of_range"
-            else:
-                self._measured_ms[signal.key] = at_ms
-                self._silent.discard(signal.key)
-                return
-        self._values.pop(signal.key, None)
-        self._why[signal.key] = why
+    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> None:
+        """Ask these, the most urgent first, as long as there is time.
 
-    def _latest(self, keys: tuple[str, ...]) -> Sample:
-        """Every key's latest value or its reason, as of now."""
-        now_ms = self._clock()
-        values: dict[str, Value] = {}
-        measured_ms: dict[str, int] = {}
-        why: dict[str, str] = {}
-        for key in keys:
-            signal = self._signals.get(key)
-            if not self._link.is_met:
-                why[key] = self._link.why
-            elif signal is None:
-                why[key] = self._absent.get(key, "unsupported")
-            elif key not in self._values:
-                why[key] = self._why.get(key, "timeout")
-            else:
-                stale_ms = self._schedule.stale_ms(signal)
-                if stale_ms is not None and now_ms - self._measured_ms[key] > stale_ms:
-                    why[key] = "stale"
+        What is on its way at the deadline is taken up by the next call: on a slow adapter no request is in vain. Where
+        the call before had no time for all of its signals, no request is sent half full: what is due again goes along.
+        """
+        was_behind, unanswered = self._is_behind, {signal.key for signal in signals}
+        if self._link.is_waiting and isinstance(self._asked, Request):
+            under_way = self._asked.signals
+            signals = [signal for signal in signals if signal not in under_way]
+        while self._link.state == "ready" and self._clock() < deadline_ms:
+            if not self._link.is_waiting:
+                if was_behind and unanswered and len(signals) < self._met.grouping.size:
+                    signals = self._met.due(self._clock())
+                if self._met.orders:
+                    self._send(self._met.orders.pop(0))
+                elif signals:
+                    self._send(request := self._met.grouping.request(signals))
+                    signals = [signal for signal in signals if signal not in request.signals]
                 else:
-                    values[key], measured_ms[key] = self._values[key], self._measured_ms[key]
-        return Sample(values, measured_ms, why)
+                    break
+            reply = self._link.reply(deadline_ms)
+            if reply is None:
+                break
+            if isinstance(self._asked, Request):
+                unanswered -= {signal.key for signal in self._asked.signals}
+            signals = [*self._heard(reply), *signals]
+            if reply.answer.reason == "bus_error":
+                break
+        self._is_behind = bool(unanswered)
+
+    def _send(self, what: Request | str) -> None:
+        self._asked = what
+        if isinstance(what, str):
+            self._link.send(what, lambda _: False)
+            return
+        begins = {bytes((0x41, signal.pid or 0)) for signal in what.signals} | {b"\x7f\x01"}
+        self._link.send(what.command, lambda message: message.data[:2] in begins)
+
+    def _heard(self, reply: Reply) -> Collection[Signal]:
+        """Note what came; return what to ask again at once."""
+        request, answer = self._asked, reply.answer
+        if request == "ATRV":
+            self._met.measured_voltage(self._link.voltage_v, reply.at_ms)
+            return ()
+        if isinstance(request, str):
+            if "?" in answer.text_lines:
+                self._met.timing.refused()
+            return ()
+        again = self._met.heard(request, answer, reply.heard, reply.at_ms)
+        if self._link.state == "ready":
+            is_trouble = self._met.is_fruitless or answer.reason != "no_data"  # one item that the car has not is none
+            self._link.tell(answer.words if is_trouble else "")
+            if self._met.is_away(reply.at_ms):
+                self._link.lose_car(answer.reason or "no_data", answer.words)
+        return again
+
+    def _look_again(self, deadline_ms: int) -> bool:
+        """Ask the car once more what it has when it is time; return whether the link is ready."""
+        if self._clock() < self._met.look_again_ms:
+            return True
+        if not self._take_up(deadline_ms):
+            return self._link.state == "ready"
+        self._met.looked_again(self._clock())
+        self._link.look_again()
+        return self._ready(deadline_ms)
+
+    def _latest(self, keys: Sequence[str]) -> Sample:
+        """Return these signals' values or reasons, as of now."""
+        self._note_state()
+        if not self._link.is_met:
+            return Sample({}, {}, dict.fromkeys(keys, self._link.why))
+        return self._met.latest(keys, self._clock())
 
     def _note_state(self) -> None:
         link, known = self._link, self._link.known
@@ -312,9 +242,15 @@ class ObdCar:
             port=link.port,
             adapter=known.adapter or None,
             protocol=known.bus.name if known.bus is not None and link.is_met else None,
-            voltage_v=known.voltage_v,
+            voltage_v=link.voltage_v,
+            voltage_ms=link.voltage_ms,
             vin=known.vin,
             vin_why=known.vin_why,
-            supported=tuple(self._signals) if link.is_met else (),
+            supported=self._met.supported if link.is_met else (),
+            group=self._met.grouping.size,
+            counted=self._met.grouping.is_counted,
+            timing=" ".join(self._met.timing.commands),
+            calibration=known.calibration or (),
+            rejected=dict(self._rejected),
             trouble=link.trouble,
         )

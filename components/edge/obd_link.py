@@ -1,26 +1,34 @@
 """The connection to the adapter: opens it, plays the scripts on it, asks one thing at a time, and mends itself. Rim.
 
-What it is not: it knows no signal, tier or value (`obd_car` does). Its states are one table:
+What it is not: it knows no signal, tier or value (`meeting` does). Its states are one table:
 
     state     plays                        succeeds   fails
     --------  ---------------------------  ---------  -----------------------------------------
     closed    open the port                waking     closed, next try after 1, 2, 2, … s
-    waking    set_up with ATWS             meeting    resetting
-    resetting set_up with ATZ              meeting    closed
+    waking    set_up with ATWS             meeting +  resetting
+    resetting set_up with ATZ              meeting +  closed
     meeting   meet (0100, PIDs, VIN)       ready      bus away: meeting, next try after 2 s;
                                                       adapter: waking
     ready     requests                     ready      no answer: resync; settings lost: waking;
-                                                      nothing but refusals: meeting; port: closed
+                                                      nothing but refusals: meeting
+    looking   look_again (0100, PIDs)      ready      resync
     resync    agree_again (ATI)            ready *    waking
+    resting   rest (ATI, ATRV)             rested     waking
+    rested    nothing                      `advance`: meeting; `rest`: resting
 
     * meeting, when the adapter was searching for the bus, or 5 requests in succession were not answered.
+    + resting, when it is `rest` that goes on; it takes meeting, ready, looking and resync to resting, too.
+    everywhere: when the port goes away, or sends without end: closed.
+
+The ladder is: resync (drain, ATI), ATWS, ATZ, close and reopen, another port. It drains and asks ATI where others send
+a bare CR: that repeats the last command, and the last command may have been the one that clears codes.
 
 An adapter that may be busy is only ever sent AT commands: the first character of a command stops it and is lost, and
 `0100` without its first digit is another request. Each call moves on as far as its deadline lets it; a command that is
 still being answered is taken up by the next call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,6 +36,7 @@ from twisted.logger import Logger
 
 from components.edge.elm_answer import Answer, parse_answer
 from components.edge.elm_dialogue import (
+    COMMAND_MS,
     RESET_MS,
     WARM_START_MS,
     Acquaintance,
@@ -35,14 +44,16 @@ from components.edge.elm_dialogue import (
     AwayError,
     Script,
     agree_again,
+    look_again,
     meet,
     parse_voltage,
+    rest,
     set_up,
 )
 from components.edge.obd_parser import Heard, Message
 from components.edge.serial_line import Clock, Line, LineGoneError
 
-State = Literal["closed", "waking", "resetting", "meeting", "ready", "resync"]
+State = Literal["closed", "waking", "resetting", "meeting", "ready", "looking", "resync", "resting", "rested"]
 
 _OPEN_AGAIN_MS: Final = (1_000, 2_000)
 """So that an adapter that is plugged in again is being read within 5 s."""
@@ -55,11 +66,15 @@ _MAX_LOGGED: Final = 16
 _MAX_WORDS: Final = 200
 _SEARCHES: Final = (b"SEARCHING", b"BUS INIT")
 
+Concerns = Callable[[Message], bool]
+
 _AFTER: Final[dict[State, tuple[State, State]]] = {
     "waking": ("meeting", "resetting"),
     "resetting": ("meeting", "closed"),
     "meeting": ("ready", "waking"),
+    "looking": ("ready", "resync"),
     "resync": ("ready", "waking"),
+    "resting": ("rested", "waking"),
 }
 
 
@@ -94,15 +109,21 @@ class ObdLink:
         self._buffer = b""
         self._script: Script | None = None
         self._command = ""
-        self._until_ms = 0
+        self._until_ms = self._quiet_until_ms = 0
         self._not_before_ms = 0
+        self._concerns: Concerns = lambda _: False
+        self._left_ms: int | None = None
+        self._has_pids: Mapping[str, frozenset[int]] = {}
         self._opened = 0
         self._failures = 0
         self._unanswered = 0
         self._logged: set[str] = set()
         self._logged_ms = 0
         self._good_port: str | None = None
+        self._goal: Literal["ready", "rested"] = "ready"
         self.state: State = "closed"
+        self.is_waiting = False
+        """Whether a request is on its way."""
         self.known = Acquaintance()
         self.port: str | None = None
         self.meetings = 0
@@ -110,15 +131,32 @@ class ObdLink:
         self.why = "adapter_error"
         """The reason of every signal while the state is neither ready nor resync."""
         self.trouble = ""
+        self.voltage_v: float | None = None
+        """At the plug, when ATRV was last asked, at `voltage_ms`; None when that gave none."""
+        self.voltage_ms: int | None = None
 
     @property
     def is_met(self) -> bool:
         """Whether the car was met and nothing speaks against its being there yet."""
-        return self.state in {"ready", "resync"}
+        return self.state in {"ready", "looking", "resync"}
 
     def advance(self, deadline_ms: int) -> bool:
         """Move towards `ready` until the deadline; return whether it is ready."""
-        while self.state != "ready":
+        if self.state == "rested":
+            self._enter("meeting")
+        return self._reach("ready", deadline_ms)
+
+    def rest(self, deadline_ms: int) -> None:
+        """Keep away from the car's bus, and ask for the voltage once more, as far as the deadline lets it."""
+        if self.state not in {"closed", "waking", "resetting", "resting"}:
+            self._not_before_ms = 0  # the wait for the bus
+            self._enter("resting")
+        self._note_voltage(None)
+        self._reach("rested", deadline_ms)
+
+    def _reach(self, goal: Literal["ready", "rested"], deadline_ms: int) -> bool:
+        self._goal = goal
+        while self.state != goal:
             now_ms = self._clock()
             if now_ms >= deadline_ms or now_ms < self._not_before_ms:
                 return False
@@ -128,48 +166,66 @@ class ObdLink:
                 self._lose_port("adapter_error", str(error))
         return True
 
-    def ask(self, command: str, deadline_ms: int, concerns: Callable[[Message], bool]) -> Reply:
-        """Ask once, in state `ready`.
-
-        An answer of which no message concerns the request is one that came late: it is dropped, and the wait goes on.
+    def send(self, command: str, concerns: Concerns, limit_ms: int = COMMAND_MS) -> None:
+        """Ask, in state `ready`, when nothing is on its way; `reply` has what comes.
 
         Args:
             command: Without its CR.
-            deadline_ms: When the wait ends. Without a prompt by then the state is `resync` afterwards.
-            concerns: Whether a message belongs to this request.
+            concerns: Whether a message belongs to this request. An answer that came late has none that does.
+            limit_ms: How long the answer may take.
+        """
+        self._until_ms = self._clock() + limit_ms
+        self._concerns = concerns
+        self._left_ms = None
+        try:
+            self._send(command, self._until_ms)
+        except LineGoneError as error:
+            self._lose_port("adapter_error", str(error))
+        else:
+            self.is_waiting = True
+
+    def reply(self, deadline_ms: int) -> Reply | None:
+        """Wait for the answer to what was sent.
 
         Returns:
-            What came; an Answer with reason `timeout` or `adapter_error` where nothing whole did. Never raises.
+            What came; an Answer with reason `timeout` or `adapter_error` where nothing whole did within the request's
+            limit, and then the state is another. None: the deadline was before that; it is still on its way. Never
+            raises.
         """
         bus = self.known.bus
-        if self.state != "ready" or bus is None:
-            return self._nothing(self.why)
+        if not self.is_waiting or bus is None:
+            return Reply(Answer(reason=self.why), Heard(()), self._clock())
+        began_ms = self._clock()
         try:
-            self._send(command, deadline_ms)
             while True:
-                raw = self._receive(deadline_ms)
-                answer = parse_answer(raw if raw is not None else self._buffer, command)
+                raw = self._receive(min(deadline_ms, self._until_ms))
+                if raw is None and self._clock() < self._until_ms:
+                    self._left_ms = self._clock()
+                    return None
+                answer = parse_answer(raw if raw is not None else self._buffer, self._command)
                 heard = bus.messages(answer.hex_lines)
-                if raw is None or answer.text_lines or heard.broken or any(map(concerns, heard.messages)):
+                if raw is None or answer.text_lines or not heard.is_whole or any(map(self._concerns, heard.messages)):
                     break
         except LineGoneError as error:
             self._lose_port("adapter_error", str(error))
-            return self._nothing("adapter_error")
+            return Reply(Answer(reason="adapter_error"), Heard(()), self._clock())
+        self.is_waiting = False
         at_ms = self._clock()
-        if not answer.prompted:
-            self._unanswered += _MAX_UNANSWERED if any(word in self._buffer for word in _SEARCHES) else 1
-            self.tell("the adapter did not answer in time")
-            self._enter("resync")
-            return Reply(answer, heard, at_ms)
-        self._unanswered = 0
-        if answer.lost_settings:
-            self._fail("waking", "adapter_error", answer.words)
+        if self._left_ms is not None and at_ms == began_ms:
+            at_ms = self._left_ms  # it may have come at any time since nobody listened
+        self._judge(answer)
         return Reply(answer, heard, at_ms)
 
-    def measure_voltage(self, deadline_ms: int) -> None:
-        """Ask for the voltage at the plug, in state `ready`; that does not touch the car's bus."""
-        voltage_v = parse_voltage(self.ask("ATRV", deadline_ms, lambda _: False).answer)
-        self.known.voltage_v = voltage_v if voltage_v is not None else self.known.voltage_v
+    def ask(self, command: str, deadline_ms: int, concerns: Concerns) -> Reply:
+        """Ask once and wait until the deadline, which is the request's limit too."""
+        if self.state == "ready":
+            self.send(command, concerns, max(0, deadline_ms - self._clock()))
+        # The limit is the deadline, so an answer or its absence is there by then.
+        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard(()), self._clock())
+
+    def look_again(self) -> None:
+        """Ask once more what the car has, in state `ready`; what is new is a new meeting."""
+        self._enter("looking")
 
     def lose_car(self, why: str, words: str) -> None:
         """The adapter is well but the car says nothing any more: look for it anew."""
@@ -193,6 +249,7 @@ class ObdLink:
         self._line = None
         self.port = None
         self._not_before_ms = 0
+        self._note_voltage(None)
         self._enter("closed")
 
     def _step(self, deadline_ms: int) -> None:
@@ -203,10 +260,12 @@ class ObdLink:
             if self._script is None:
                 self._script = self._new_script()
                 self._begin(next(self._script), deadline_ms)
-            raw = self._receive(min(self._until_ms, deadline_ms))
-            if raw is None and self._clock() < self._until_ms:
+            raw = self._receive(min(self._limit_ms(), deadline_ms))
+            if raw is None and self._clock() < self._limit_ms():
                 return  # the call's deadline, not the command's
             answer = parse_answer(raw if raw is not None else self._buffer, self._command)
+            if self._command == "ATRV":
+                self._note_voltage(answer)
             self._begin(self._script.send(answer), deadline_ms)
         except StopIteration:
             self._succeed()
@@ -228,23 +287,54 @@ class ObdLink:
             return set_up(self.known, Ask("ATZ", RESET_MS), self._protocol)
         if self.state == "meeting":
             return meet(self.known)
+        if self.state == "resting":
+            return rest(self.known.adapter)
+        if self.state == "looking" and self.known.bus is not None:
+            return look_again(self.known, self.known.bus)
         return agree_again(self.known.adapter)
 
     def _begin(self, ask: Ask | None, deadline_ms: int) -> None:
         """Send what the script asks; None: it listens on, within the limit of what it asked before."""
         if ask is not None:
             self._until_ms = self._clock() + ask.limit_ms
+            self._quiet_until_ms = self._clock() + ask.quiet_ms
             self._send(ask.command, max(deadline_ms, self._until_ms))
 
+    def _limit_ms(self) -> int:
+        """When the waiting for the command's answer ends: later while the adapter says that it searches."""
+        said = parse_answer(self._buffer + b"\r", self._command)
+        searches = any(word in self._buffer for word in _SEARCHES) and not said.hex_lines
+        return self._until_ms if searches else min(self._until_ms, self._quiet_until_ms)
+
     def _succeed(self) -> None:
-        if self.state == "meeting":
+        if self.state == "meeting" or self.known.pids != self._has_pids:
+            self._has_pids = self.known.pids
             self.meetings += 1
+        if self.state == "meeting":
             self._failures = self._unanswered = 0
             self._good_port, self._opened = self.port, 0
             self.tell("")
-        self._enter(
-            "meeting" if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED else _AFTER[self.state][0]
-        )
+        after = _AFTER[self.state][0]
+        if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED:
+            after = "meeting"
+        self._enter("resting" if after == "meeting" and self._goal == "rested" else after)
+
+    def _judge(self, answer: Answer) -> None:
+        """What an answer to a request, or its absence, means for the connection."""
+        if self._command == "ATRV":
+            self._note_voltage(answer)
+        if not answer.prompted:
+            self._unanswered += _MAX_UNANSWERED if any(word in self._buffer for word in _SEARCHES) else 1
+            self.tell("the adapter did not answer in time")
+            self._enter("resync")
+            return
+        self._unanswered = 0
+        if answer.lost_settings:
+            self._fail("waking", "adapter_error", answer.words)
+
+    def _note_voltage(self, answer: Answer | None) -> None:
+        self.voltage_v = parse_voltage(answer) if answer is not None else None
+        self.voltage_ms = self._clock() if self.voltage_v is not None else None
 
     def _fail(self, state: State, why: str, words: str) -> None:
         self.why = why
@@ -261,6 +351,7 @@ class ObdLink:
 
     def _enter(self, state: State) -> None:
         self.state = state
+        self.is_waiting = False
         if self._script is not None:
             self._script.close()
         self._script = None
@@ -299,15 +390,11 @@ class ObdLink:
             else:
                 if len(self._buffer) > _MAX_ANSWER_BYTES:
                     raise LineGoneError("the adapter sends without end")
-                data = line.read(until_ms) if self._clock() < until_ms else b""
-                if not data:
+                if self._clock() >= until_ms:
                     return None
-                self._buffer += data
+                self._buffer += line.read(until_ms)
 
     def _open_one(self) -> Line:
         if self._line is None:
             raise LineGoneError("the port is closed")
         return self._line
-
-    def _nothing(self, why: str) -> Reply:
-        return Reply(Answer(reason=why), Heard((), 0), self._clock())

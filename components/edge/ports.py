@@ -44,9 +44,15 @@ class CarState:
         port: Device or URL in use; None while there is none.
         adapter: Its own version text; None while unknown.
         protocol: Name of the bus protocol; None while unknown.
-        voltage_v: Last ATRV.
+        voltage_v: What the adapter said when it was last asked; None when it said nothing.
+        voltage_ms: Elapsed ms of that; None with it.
         vin: 17 characters; None with `vin_why` otherwise.
         supported: Signal keys that this car has.
+        group: How many PIDs one request holds on this car now.
+        counted: Whether requests carry the number of lines that end them.
+        timing: How long the adapter waits for further answers, as the commands that are in force.
+        calibration: What each ECU calls its software (mode 09 PID 04), in the order of the ECUs.
+        rejected: Signals that were asked and had no value for it, by reason, since the start.
         trouble: The adapter's or the system's own words about what is wrong; "" when nothing is.
     """
 
@@ -55,9 +61,15 @@ class CarState:
     adapter: str | None = None
     protocol: str | None = None
     voltage_v: float | None = None
+    voltage_ms: int | None = None
     vin: str | None = None
     vin_why: str = "no_data"
     supported: tuple[str, ...] = ()
+    group: int = 1
+    counted: bool = False
+    timing: str = ""
+    calibration: tuple[str, ...] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -93,6 +105,17 @@ class Car(Protocol):
             deadline_ms: Elapsed ms by which it returns.
         """
 
+    def rest(self, deadline_ms: int) -> Sample:
+        """Leave the car's bus in peace: ask the adapter for its voltage and nothing else.
+
+        Connects to the adapter where there is no connection, not to the car; the next `sample` takes up the car again.
+        `state().voltage_v` is afterwards what was measured in this call, or None. Every signal has the reason
+        `asleep`. Never raises.
+
+        Args:
+            deadline_ms: Elapsed ms by which it returns.
+        """
+
     def read_dtcs(self, deadline_ms: int) -> DtcReport:
         """Ask every ECU for its codes now; CarAwayError when any part of the answer is missing."""
 
@@ -121,14 +144,20 @@ class Gps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sim:
-    """Identity of SIM and modem; where one is None its reason stands beside it."""
+    """Identity of SIM (`iccid`) and modem (`imei`); where one is None its reason stands beside it.
+
+    Asked for once a minute, as the card may be changed. What an answer does to a number that is known:
+
+        answer                                              the number
+        --------------------------------------------------  ---------------------------------------------------------
+        a number                                            is this one from now on
+        `no_data`: the modem says that it has no SIM        None at once
+        another modem's IMEI, and no ICCID                  the ICCID is None at once: it was in the other modem
+        anything else: no port, busy, silent (`timeout`),   stays for 5 minutes from when it was last confirmed, then
+        `adapter_error`, `out_of_range`, `unsupported`      None, with the reason of the latest answer
+    """
 
     iccid: str | None = None
     imei: str | None = None
     iccid_why: str = "unsupported"
     imei_why: str = "unsupported"
-
-    def completed(self, later: "Sim") -> "Sim":
-        """Return what a later answer adds: a number that is known stays where the later answer has none."""
-        iccid, imei = later.iccid or self.iccid, later.imei or self.imei
-        return Sim(iccid, imei, "" if iccid else later.iccid_why, "" if imei else later.imei_why)

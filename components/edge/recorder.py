@@ -3,21 +3,26 @@
 Runs on the reactor's clock; the car and the file are each behind a lane. A car that does not answer in time leaves
 reasons, not holes: place and time are recorded all the same. A card that takes no rows is told of once, and tried
 again at the next reading.
+
+While the car sleeps (`power` says when) nothing is recorded and its bus is left alone. Sleep ends a session: its last
+period is packed early, and a row that came later would be lost as part of a packet that is there already.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from components.edge import minute
+from components.edge.choice import Choice
 from components.edge.dtc_book import DtcBook
 from components.edge.gear import Gearbox
 from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
+from components.edge.power import LOOK_EVERY_MS, Limits, Look, Order, Power
 from components.edge.sqlite_readings import Kind
 from components.edge.timeline import Confirmation, Timeline, Told
 from components.lane import Lane
@@ -51,6 +56,7 @@ class Sources:
     period_s: int
     content: str
     config_hash: str
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(slots=True)
@@ -61,7 +67,13 @@ class Recorder:
         elapsed_ms: Clock of elapsed time; `reactor` ticks by the same.
         closed: Called when a period is over and may be compacted.
         changed: Called with the codes that appeared and the codes that were cleared.
+        power: Whether the car is awake.
+        power_changed: Called with what is to be done now: at `sleep` the session has ended with its last reading, at
+            `wake` a new one begins, at `command` the configured command is due.
+        sent: Whether the packet that was closed when the car fell asleep has its receipt.
         network_time: The machine's own clock while the network keeps it right; None while it does not.
+        turned: Called when the loop has turned: a reading was kept, or refused by the card, or a sleeping car looked
+            at. Not called where it failed in another way.
 
     Attributes:
         lost: Readings that were made and could not be kept.
@@ -78,7 +90,11 @@ class Recorder:
     new_session: Callable[[], str]
     closed: Callable[[], object]
     changed: Callable[[tuple[object, ...], tuple[TroubleCode, ...]], None]
+    power: Power = field(default_factory=lambda: Power(Limits(), 0))
+    power_changed: Callable[[Order], object] = lambda _order: None
+    sent: Callable[[], bool] = lambda: True
     network_time: Callable[[], Told | None] = lambda: None
+    turned: Callable[[], object] = lambda: None
     book: DtcBook = field(default_factory=DtcBook)
     sim: Sim = field(default_factory=Sim)
     latest: Reading | None = None
@@ -94,6 +110,7 @@ class Recorder:
     _written: tuple[str, int] | None = None
     _opened: str = ""
     _dtcs_due_ms: int = 0
+    _at_rest: bool = False
     _stopping: bool = False
     _log = Logger()
 
@@ -102,15 +119,20 @@ class Recorder:
         due_ms = self.elapsed_ms()
         while not self._stopping:
             try:
-                await self._record(due_ms)
+                await self._take_turn(due_ms)
+                self.turned()
             except Exception as error:  # noqa: BLE001 - a car without a recorder is worse than any error here
                 self._not_kept(error)
+                # A card that takes no rows takes none from a new process; another fault may be gone in one.
+                if isinstance(error, UnavailableError):
+                    self.turned()
             self._ask_codes_if_due()
-            due_ms += self.sources.interval_ms
+            interval_ms = self.interval_ms
+            due_ms += interval_ms
             late_ms = self.elapsed_ms() - due_ms
-            if late_ms > 0:
-                # Missed ticks are gone; the next one keeps the rhythm.
-                due_ms += -(-late_ms // self.sources.interval_ms) * self.sources.interval_ms
+            if late_ms >= 0:
+                # Missed ticks are gone; the next one keeps the rhythm, and is not now: no two readings are of one time.
+                due_ms += (late_ms // interval_ms + 1) * interval_ms
             if not self._stopping:
                 pause_s = max(0.0, (due_ms - self.elapsed_ms()) / 1000)
                 self._resting = deferLater(self.reactor, pause_s)  # type: ignore[arg-type]
@@ -125,6 +147,11 @@ class Recorder:
         if self._resting is not None:
             self._resting.cancel()
 
+    def begin_session(self) -> None:
+        """Begin a session on the same clock, as the file that has the rows of this one is no more."""
+        self.timeline, self._identity = self.timeline.renewed(self.new_session()), None
+        self._dtcs_due_ms = self.elapsed_ms()
+
     async def read_codes(self) -> DtcReport:
         """Ask the car for its codes now, and record them.
 
@@ -135,8 +162,9 @@ class Recorder:
         report = await self.car_lane.run(self.sources.car.read_dtcs, self.elapsed_ms() + _DTC_DEADLINE_MS)
         at_ms = self.timeline.at(report.at_ms)
         self.book, appeared, cleared = self.book.updated(report, at_ms)
+        frozen = {key: value for key, value in report.freeze_frame.items() if key in self.sources.choice.wanted}
         try:
-            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, report.freeze_frame))])
+            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, frozen))])
         finally:
             if appeared or cleared:
                 self.changed(appeared, cleared)
@@ -146,12 +174,55 @@ class Recorder:
         """Add a row to the audit trail; UnavailableError when it could not be written."""
         await self._write([("audit", self.timeline.at(self.elapsed_ms()), body)])
 
-    async def _record(self, due_ms: int) -> None:
+    @property
+    def interval_ms(self) -> int:
+        """From one turn to the next; most of it may be taken by the car."""
+        return LOOK_EVERY_MS if self._at_rest else self.sources.interval_ms
+
+    async def _take_turn(self, due_ms: int) -> None:
+        """Make a reading: of a car that is awake, or the last one before it sleeps; or look whether it still sleeps."""
+        car = self.sources.car
+        if self._at_rest:
+            if self.power.state == "asleep":
+                ask = car.sample if self.power.tries_bus(self.elapsed_ms()) else car.rest
+                self._look(await self._sample_car(ask, due_ms))
+                self._correct_clock(self.elapsed_ms())
+            if self.power.state == "awake":
+                self._wake()
+                await self._record(car.sample, self.elapsed_ms())
+        elif self.power.state == "asleep":
+            self._at_rest = True
+            try:
+                await self._record(car.rest, due_ms)
+            finally:
+                self.power_changed("sleep")
+        else:
+            await self._record(car.sample, due_ms)
+
+    def _look(self, sample: Sample) -> None:
+        """Let `power` conclude from what the car said."""
+        state = self.sources.car.state()
+        rpm, speed = (cast("float | None", sample.values.get(key)) for key in ("rpm", "speed"))
+        look = Look(self.elapsed_ms(), rpm, speed, state.voltage_v, state.voltage_ms, self.sent())
+        if self.power.heard(look) == "command":
+            self.power_changed("command")
+
+    def _wake(self) -> None:
+        """Begin a session: the packet of this very minute may be made already, and none is made twice."""
+        self._at_rest = False
+        if self._opened == self.timeline.session:
+            self.timeline = self.timeline.renewed(self.new_session())
+            self.book = self.book.shifted(0)
+        self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
+        self.power_changed("wake")
+
+    async def _record(self, ask: Callable[[int], Sample], due_ms: int) -> None:
         sources = self.sources
-        sample = await self._sample_car(due_ms)
-        if self.elapsed_ms() > due_ms + 2 * sources.interval_ms:
+        sample = await self._sample_car(ask, due_ms)
+        if self.elapsed_ms() > due_ms + 2 * self.interval_ms:
             # The machine was suspended meanwhile: what was measured before is asked again.
-            sample = await self._sample_car(self.elapsed_ms())
+            sample = await self._sample_car(ask, self.elapsed_ms())
+        self._look(sample)
         now_ms = self.elapsed_ms()
         self._correct_clock(now_ms)
         reading = self._reading(sample, now_ms)
@@ -182,15 +253,15 @@ class Recorder:
             self._log.error("a reading is lost, and each that follows until this ends: {error!r}", error=error)
             self.trouble = str(error) or type(error).__name__
 
-    async def _sample_car(self, due_ms: int) -> Sample:
+    async def _sample_car(self, ask: Callable[[int], Sample], due_ms: int) -> Sample:
         """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
-        deadline_ms = due_ms + self.sources.interval_ms * 8 // 10
+        deadline_ms = due_ms + self.interval_ms * 8 // 10
         if self._pending is None:
-            self._pending = ensureDeferred(self.car_lane.run(self.sources.car.sample, deadline_ms))
+            self._pending = ensureDeferred(self.car_lane.run(ask, deadline_ms))
             self._pending.addErrback(self._car_broke)
         pending, waiting = self._pending, Deferred[Sample | None]()
         # A tenth of the interval after the deadline: another tenth is left to write the reading in.
-        grace_ms = self.sources.interval_ms // 10
+        grace_ms = self.interval_ms // 10
         alarm_ms = max(grace_ms, deadline_ms + grace_ms - self.elapsed_ms())
         alarm = self.reactor.callLater(alarm_ms / 1000, waiting.callback, None)
 
@@ -230,6 +301,7 @@ class Recorder:
         else:
             values["gear"] = gear
             measured["gear"] = min(measured["rpm"], measured["speed"])
+        self.sources.choice.apply(values, measured, why)
         for key in [key for key, value in values.items() if not _can_be(key, value)]:
             # What no packet can carry would keep its whole minute from the server.
             del values[key], measured[key]
@@ -286,7 +358,8 @@ class Recorder:
 
     def _ask_codes_if_due(self) -> None:
         """Ask beside the readings, which would have a hole if they waited for it."""
-        if self.elapsed_ms() >= self._dtcs_due_ms and not self._stopping and (not self._asking or self._asking.called):
+        is_wanted = not self._stopping and self.power.state == "awake" and self.elapsed_ms() >= self._dtcs_due_ms
+        if is_wanted and (not self._asking or self._asking.called):
             self._asking = ensureDeferred(self._ask_codes())
 
     async def _ask_codes(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from components.virtual_car.buses import BUSES
 from components.virtual_car.car import Options, VirtualCar
 from components.virtual_car.elm327 import BANNERS, CAN_11_500
+from components.virtual_car.pids import ALL_KEYS
 from components.virtual_car.recording import UnreadableRecordingError
 from components.virtual_car.scenario import UnreadableScenarioError
 
@@ -42,6 +43,14 @@ def _port(text: str) -> int:
     return number
 
 
+def _keys(text: str) -> frozenset[str]:
+    """Signal keys that there are."""
+    keys = frozenset(text.split(","))
+    if unknown := keys - ALL_KEYS:
+        raise argparse.ArgumentTypeError(f"no such signal: {', '.join(sorted(unknown))}")
+    return keys
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m components.virtual_car", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="another seed is another car")
@@ -54,6 +63,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--latency", type=_seconds, default=0.010, metavar="S", help="seconds from request to answer")
     parser.add_argument("--baud", type=_count, default=115_200, help="of the adapter's serial line (0: no limit)")
     parser.add_argument("--model", choices=sorted(BANNERS), default="v2.1", help="which ELM327 to be")
+    parser.add_argument("--supported", type=_keys, metavar="KEY,KEY,…", help="what the car has (without: all)")
     parser.add_argument("--bus", type=int, choices=sorted(BUSES), default=CAN_11_500, help="as ATSP numbers them")
     parser.add_argument("--control", type=_port, metavar="PORT", help="a socket for orders (0: any free port)")
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="orders by time, TOML or JSON")
@@ -97,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         latency_s=arguments.latency,
         baud=arguments.baud,
         model=arguments.model,
+        supported=arguments.supported,
         bus=arguments.bus,
     )
     try:

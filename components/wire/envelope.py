@@ -1,12 +1,13 @@
-"""A packet sealed for one server and signed by one device. Pure: randomness is an argument.
+"""A packet sealed for one server and signed by one device. Pure, but for what suites.py says of HPKE.
 
 An envelope is a CBOR array of five byte strings `[header, wrapped_key, nonce, ciphertext, signature]`; the header is a
-deterministic CBOR map, in the clear. Compression comes before encryption. Sealing uses pycryptodome, opening pyca
-(three times as fast where one server opens for many cars); both read the same standards.
-
-Suite `RSA-OAEP-256+A256GCM`: a fresh AES-256 key per envelope, wrapped with RSA-OAEP (SHA-256 for hash and MGF1);
-AES-256-GCM with a random 96-bit nonce and AAD = header || wrapped_key; Ed25519 by the device over
+deterministic CBOR map, in the clear. Compression comes before encryption. How it is encrypted is the suite's (`alg`,
+suites.py): each binds the header, and the header names the suite and the recipient's key. Ed25519 by the device over
 `"odograph-packet-v1" || header || wrapped_key || nonce || ciphertext`.
+
+Room for more recipients, without code for it yet: version 2 of the header would have a list of kids as `server_kid`,
+and `wrapped_key` would be a CBOR array with one wrapped content key for each, in that order; ciphertext, signature,
+limits, receipts and outbox stay as they are. A device would seal so only for a server whose bundle lists the suite.
 """
 
 import re
@@ -16,29 +17,21 @@ from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Final, cast
 
-from Crypto.Cipher import AES, PKCS1_OAEP
-from Crypto.Hash import SHA256
-from Crypto.PublicKey import ECC, RSA
-from Crypto.Signature import eddsa, pss
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric import padding
+from Crypto.PublicKey import ECC
+from Crypto.Signature import eddsa
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256 as PYCA_SHA256
 
 from components.wire import strict_cbor
 from components.wire.errors import NotYetError, RejectedError
+from components.wire.suites import RSA_SUITE, SUITES, TAG_BYTES, PrivateKey, PublicKey, Sealed
 from components.wire.topics import ID_PATTERN
 
-RSA_SUITE: Final = "RSA-OAEP-256+A256GCM"
 VERSION: Final = 1
 MAX_ENVELOPE: Final = 256 * 1024
 MAX_PLAINTEXT: Final = 1024 * 1024
 _CONTEXT: Final = b"odograph-packet-v1"
-_TAG: Final = 16
-_KEY: Final = 32
-_OAEP: Final = padding.OAEP(padding.MGF1(PYCA_SHA256()), PYCA_SHA256(), None)
+_NONCE_BYTES: Final = {suite.nonce_bytes for suite in SUITES.values()}
 
 _DICTIONARY: Final = files("components.wire").joinpath("packet.v1.dict").read_bytes()
 """What every packet says alike, for deflate to refer to. Frozen: packets sealed with it must open for ever."""
@@ -69,6 +62,7 @@ class Header:
     Attributes:
         epoch: 16 hex digits, random at the outbox's creation; with `seq` for gaps and windows, never for identity.
         server_kid, device_kid: Names of the keys (`kid`) that wrapped and signed.
+        alg: How it was sealed, one of suites.SUITES.
         coding: How the plaintext was written and compressed, one of CODINGS.
     """
 
@@ -112,7 +106,7 @@ class Envelope:
         except InvalidSignature as error:
             raise RejectedError("signature", f"not by the key of {self.header.device}") from error
 
-    def open(self, server_keys: Mapping[str, RSAPrivateKey]) -> bytes:
+    def open(self, server_keys: Mapping[str, PrivateKey]) -> bytes:
         """Return the plaintext. Call `verify` first.
 
         Args:
@@ -120,39 +114,35 @@ class Envelope:
 
         Raises:
             NotYetError: `unknown_server_key`: another server, or a key not loaded here.
-            RejectedError: `suite`, `unwrap`, `decrypt` or `inflate`.
+            RejectedError: `suite`, `grammar`, `unwrap`, `decrypt` or `inflate`.
         """
         header = self.header
-        if header.alg != RSA_SUITE:
+        suite = SUITES.get(header.alg)
+        if suite is None:
             raise RejectedError("suite", f"{header.alg} is not known")
         if header.coding not in CODINGS:
             raise RejectedError("suite", f"coding {header.coding} is not known")
         if header.server_kid not in server_keys:
             raise NotYetError("unknown_server_key", header.server_kid)
-        try:
-            key = server_keys[header.server_kid].decrypt(self.wrapped_key, _OAEP)
-        except ValueError as error:
-            raise RejectedError("unwrap", "the key does not unwrap") from error
-        # AESGCM would take 16 bytes as well; the suite says 256 bits.
-        if len(key) != _KEY:
-            raise RejectedError("unwrap", f"the wrapped key has {len(key)} bytes")
-        try:
-            packed = AESGCM(key).decrypt(self.nonce, self.ciphertext, self.header_bytes + self.wrapped_key)
-        except InvalidTag as error:
-            raise RejectedError("decrypt", "the ciphertext is not authentic") from error
-        return _inflate(packed, header.coding)
+        key = server_keys[header.server_kid]
+        if not isinstance(key, suite.private_key):
+            raise RejectedError("suite", f"{header.alg} is not what the key {header.server_kid} is for")
+        if len(self.nonce) != suite.nonce_bytes:
+            raise RejectedError("grammar", f"the nonce of {header.alg} has {suite.nonce_bytes} bytes")
+        sealed = Sealed(self.wrapped_key, self.nonce, self.ciphertext)
+        return _inflate(suite.open(sealed, self.header_bytes, key), header.coding)
 
 
 def seal(
-    plaintext: bytes, header: Header, server_key: RSA.RsaKey, device_key: ECC.EccKey, random: Callable[[int], bytes]
+    plaintext: bytes, header: Header, server_key: PublicKey, device_key: ECC.EccKey, random: Callable[[int], bytes]
 ) -> bytes:
     """Return the envelope of a packet.
 
     Args:
         plaintext: What `packet.pack` made.
-        server_key: The key that `header.server_kid` names.
+        server_key: The key that `header.server_kid` names, of the kind that `header.alg` is for.
         device_key: Ed25519 private key that `header.device_kid` names.
-        random: Gives that many bytes from the system's random source; used for key, nonce and padding.
+        random: Gives that many bytes from the system's random source.
 
     Raises:
         ValueError: The envelope would be larger than MAX_ENVELOPE, or the plaintext than MAX_PLAINTEXT.
@@ -160,16 +150,10 @@ def seal(
     if len(plaintext) > MAX_PLAINTEXT:
         raise ValueError(f"a packet has at most {MAX_PLAINTEXT} bytes, this one {len(plaintext)}")
     header_bytes = strict_cbor.dumps(asdict(header))
-    key, nonce = random(_KEY), random(12)
-    # pycryptodome's stub names PSS's MGF1; OAEP takes the same function. Its default hash would be SHA-1.
-    oaep = PKCS1_OAEP.new(server_key, SHA256, lambda seed, n: pss.MGF1(seed, n, SHA256), randfunc=random)  # type: ignore[arg-type]
-    wrapped_key = oaep.encrypt(key)
-    gcm = AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=_TAG)
-    gcm.update(header_bytes + wrapped_key)
-    ciphertext = b"".join(gcm.encrypt_and_digest(_deflate(plaintext, header.coding)))
-    signed = header_bytes + wrapped_key + nonce + ciphertext
-    signature = eddsa.new(device_key, "rfc8032").sign(_CONTEXT + signed)
-    envelope = strict_cbor.dumps([header_bytes, wrapped_key, nonce, ciphertext, signature])
+    sealed = SUITES[header.alg].seal(_deflate(plaintext, header.coding), header_bytes, server_key, random)
+    parts = [header_bytes, sealed.wrapped_key, sealed.nonce, sealed.ciphertext]
+    signature = eddsa.new(device_key, "rfc8032").sign(_CONTEXT + b"".join(parts))
+    envelope = strict_cbor.dumps([*parts, signature])
     if len(envelope) > MAX_ENVELOPE:
         raise ValueError(f"an envelope has at most {MAX_ENVELOPE} bytes, this one {len(envelope)}")
     return envelope
@@ -187,9 +171,30 @@ def parse(data: bytes) -> Envelope:
     if not (isinstance(parts, list) and len(parts) == 5 and all(type(part) is bytes for part in parts)):
         raise RejectedError("grammar", "an envelope is an array of five byte strings")
     header_bytes, wrapped_key, nonce, ciphertext, signature = cast("list[bytes]", parts)
-    if len(nonce) != 12 or len(signature) != 64 or len(ciphertext) < _TAG or len(header_bytes) > 1024:
+    if (
+        len(nonce) not in _NONCE_BYTES
+        or len(signature) != 64
+        or len(ciphertext) < TAG_BYTES
+        or len(header_bytes) > 1024
+    ):
         raise RejectedError("grammar", "nonce, signature, ciphertext or header has a wrong length")
     return Envelope(_header(_cbor(header_bytes, depth=2)), header_bytes, wrapped_key, nonce, ciphertext, signature)
+
+
+def packet_id(data: bytes) -> str | None:
+    """Return the id that an envelope's header claims; None where it cannot be read."""
+    try:
+        return parse(data).header.packet_id
+    except RejectedError:
+        return None
+
+
+def server_kid(data: bytes) -> str:
+    """Return the kid of the server's key that an envelope names; "" when it is no envelope."""
+    try:
+        return parse(data).header.server_kid
+    except RejectedError:
+        return ""
 
 
 def _header(form: object) -> Header:

@@ -59,8 +59,9 @@ def sign(receipts: Sequence[Receipt], newest_kid: str, signer: Callable[[bytes],
 
     Args:
         receipts: At most MAX_RECEIPTS, all for one device.
-        newest_kid: The server's newest wrapping key, so that devices learn of a rotation.
-        signer: Gives the Ed25519 signature of a message, by the key that the server's bundle names.
+        newest_kid: Name of the server's newest bundle, so that devices learn of a rotation.
+        signer: Gives the Ed25519 signature of a message, by the receipt key of the bundle for which the envelopes were
+            sealed: the device believes that one, however often the keys were rotated since.
     """
     entries = [
         {"envelope": one.envelope_sha256, "packet": one.packet_id, "status": one.status}
@@ -72,8 +73,11 @@ def sign(receipts: Sequence[Receipt], newest_kid: str, signer: Callable[[bytes],
     return strict_cbor.dumps([payload, signer(_CONTEXT + payload)])
 
 
-def verify(data: bytes, server_key: ECC.EccKey) -> tuple[tuple[Receipt, ...], str]:
+def verify(data: bytes, server_keys: Sequence[ECC.EccKey]) -> tuple[tuple[Receipt, ...], str]:
     """Return the receipts and the newest kid, if the server signed them.
+
+    Args:
+        server_keys: Each by which it may be signed, the likeliest first.
 
     Raises:
         RejectedError: `size`, `grammar`, `signature` or `schema`; not one receipt of it counts then.
@@ -87,14 +91,20 @@ def verify(data: bytes, server_key: ECC.EccKey) -> tuple[tuple[Receipt, ...], st
     if not (isinstance(parts, list) and len(parts) == 2 and all(type(part) is bytes for part in parts)):
         raise RejectedError("grammar", "receipts are an array of two byte strings")
     payload, signature = parts
-    try:
-        eddsa.new(server_key, "rfc8032").verify(_CONTEXT + payload, signature)
-    except ValueError as error:
-        raise RejectedError("signature", "not by the server's receipt key") from error
+    if not any(_is_by(key, payload, signature) for key in server_keys):
+        raise RejectedError("signature", "not by a receipt key of the server")
     try:
         return _read(strict_json.loads(payload, 3))
     except ValueError as error:
         raise RejectedError("schema", str(error)) from error
+
+
+def _is_by(key: ECC.EccKey, payload: bytes, signature: bytes) -> bool:
+    try:
+        eddsa.new(key, "rfc8032").verify(_CONTEXT + payload, signature)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(form: object) -> tuple[tuple[Receipt, ...], str]:

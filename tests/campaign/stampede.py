@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from autobahn.twisted.wamp import ApplicationSession
-from Crypto.PublicKey import ECC, RSA
-from Crypto.Signature import eddsa
+from Crypto.PublicKey import ECC
 from twisted.internet import task, threads
 from twisted.internet.defer import Deferred, ensureDeferred
 
@@ -34,8 +33,10 @@ from components.edge.agent import EdgeComponent
 from components.edge.compactor import Sealer
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.system_clock import elapsed_s
+from components.edge.trust import Trust
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
+from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.wire import bundle, receipt
 from components.wire.topics import DEVICE_PROCEDURES
@@ -122,8 +123,8 @@ class Device(EdgeComponent):
         seed: Any = bytes.fromhex(key.private_key)
         signing = ECC.construct(curve="Ed25519", seed=seed)
         kid = bundle.key_id(signing.public_key().export_key(format="raw"))
-        self._sealer = Sealer(RSA.import_key(server.rsa_public_key), server.kid, signing, kid, secrets.token_bytes)
-        self._receipts = eddsa.import_public_key(bytes.fromhex(server.receipt_public_key))
+        self._trust = Trust(server, config.server.suite)
+        self._sealer = Sealer(lambda: self._trust.sealing, signing, kid, secrets.token_bytes)
         config.spool.dir.mkdir()
         self.outbox = SqliteOutbox(config.spool.dir / "outbox.db")
         self._edge, self._seen = config, seen
@@ -136,7 +137,15 @@ class Device(EdgeComponent):
         lane.start()
         uplink = Uplink(_SPREAD_S, random.random)
         half: Any = Half(
-            WatchedLink(reactor, self._edge.device.id, uplink, self.outbox, lane, self._receipts, lambda: 0)
+            WatchedLink(
+                reactor,
+                self._edge.device.id,
+                uplink,
+                self.outbox,
+                lane,
+                WampTrust(reactor, self._trust, lambda _: None, lane),
+                lambda: 0,
+            )
         )
         half.link.seen = self._seen
         self._agent = half
@@ -154,7 +163,9 @@ class Device(EdgeComponent):
         self._made += 1
         sealed = self._sealer.seal(packet, self.outbox.epoch, self.outbox.next_seq())
         before = self.outbox.next_seq()
-        self.outbox.add(packet.id, sealed, receipt.digest(sealed), 1, (self._made, self._made))
+        self.outbox.add(
+            packet.id, sealed, receipt.digest(sealed), 1, (self._made, self._made), end_ms=packet.start_ms + 60_000
+        )
         self.link.kept(self.outbox.waiting(before - 1), fresh=False)
 
 

@@ -1,8 +1,9 @@
 """ports.Car: one suite over the fake, and over ObdCar on the virtual car's terminal and on its TCP port."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
 
@@ -140,3 +141,29 @@ def test_after_close_the_next_sample_connects_again(kind: Kind) -> None:
     connected(kind.car)
     kind.car.close()
     assert connected(kind.car).values["rpm"] == 0
+
+
+def test_at_rest_every_signal_is_asleep_and_the_voltage_is_fresh(kind: Kind) -> None:
+    connected(kind.car)
+    for _ in range(2):
+        began_ms = elapsed_ms()
+        sample = kind.car.rest(began_ms + 1_000)
+        assert sample.why == dict.fromkeys(KEYS, "asleep")
+        assert (sample.values, sample.measured_ms) == ({}, {})
+        state = kind.car.state()
+        assert state.voltage_v is not None
+        assert 9 < state.voltage_v < 16
+        assert began_ms <= (state.voltage_ms or 0) <= elapsed_ms()
+        assert not state.connected
+
+
+def test_a_car_is_left_in_peace_that_was_never_met_and_met_after_that(kind: Kind) -> None:
+    assert kind.car.rest(elapsed_ms() + 2_000).why == dict.fromkeys(KEYS, "asleep")
+    assert kind.car.state().voltage_v is not None
+    assert connected(kind.car).values["rpm"] == 0
+    assert kind.car.state().connected
+
+
+def test_the_state_can_travel(kind: Kind) -> None:
+    connected(kind.car)
+    assert json.loads(json.dumps(asdict(kind.car.state())))["connected"] is True

@@ -18,12 +18,13 @@ import pytest
 from Crypto.PublicKey import ECC
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from components.wire import envelope, packet, receipt, strict_cbor, strict_json
-from components.wire.errors import RejectedError
+from components.wire import bundle, envelope, packet, receipt, strict_cbor, strict_json
+from components.wire.errors import ConfigError, RejectedError
 from schemas import make
 
 SCHEMAS: Final = Path(make.__file__).parent
@@ -55,13 +56,21 @@ def accept_header(form: Any) -> None:
 def accept_receipt(form: Any) -> None:
     payload = strict_json.dumps(form)
     signature = Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(b"odograph-receipt-v1" + payload)
-    receipt.verify(strict_cbor.dumps([payload, signature]), RECEIPT_KEY.public_key())
+    receipt.verify(strict_cbor.dumps([payload, signature]), [RECEIPT_KEY.public_key()])
+
+
+def accept_bundle(form: Any) -> None:
+    try:
+        bundle.parse(json.dumps(form))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 ACCEPT: Final[dict[str, Callable[[Any], object]]] = {
     "packet.v1.json": accept_packet,
     "envelope_header.v1.json": accept_header,
     "receipt.v1.json": accept_receipt,
+    "bundle.v2.json": accept_bundle,
 }
 
 BEYOND_SCHEMA: Final = {
@@ -84,6 +93,8 @@ BEYOND_SCHEMA: Final = {
     r"o211: not a value|o212: not a value": "voltage and trim are on the sensor's steps",
     r"each signal has either": "a reason for each null, and for no value",
     r"dtc_status: not a value": "a monitor belongs to the kind of engine",
+    r"not the id of public_key|not a public key": "an id is that of its key, a key is one",
+    r"has version 2.0": "60.0 is an integer to JSON Schema; here it has no point",
     r"more than 17 digits": "no number has more than 17 digits before its point",
 }
 
@@ -236,6 +247,22 @@ def test_the_golden_envelope_opens_to_the_golden_packet() -> None:
     found.verify(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(golden["device_seed"])).public_key())
     assert found.open({found.header.server_kid: key}) == (EXAMPLES / "packet.v1.json").read_bytes()
     assert found.header == envelope.Header(**example("envelope_header.v1.json"))
+
+
+def test_the_golden_hpke_envelope_opens_to_the_golden_packet() -> None:
+    golden = example("golden_envelope_hpke.v1.json")
+    key = X25519PrivateKey.from_private_bytes(bytes.fromhex(golden["server_private_key"]))
+    found = envelope.parse(base64.b64decode(golden["envelope"]))
+    found.verify(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(golden["device_seed"])).public_key())
+    assert found.open({found.header.server_kid: key}) == (EXAMPLES / "packet.v1.json").read_bytes()
+    assert found.header.server_kid == bundle.key_id(key.public_key().public_bytes_raw())
+
+
+def test_the_golden_bundle_follows_the_first_of_its_chain() -> None:
+    second = bundle.parse((EXAMPLES / "bundle.v2.json").read_text())
+    assert bundle.dump(second) == (EXAMPLES / "bundle.v2.json").read_text()
+    first = bundle.Bundle("odograph", (bundle.Recipient("X", second.before, "x"),), second.former_receipt_keys[0])
+    assert bundle.follow(first, bundle.dump(second)) == second
 
 
 def test_the_preset_dictionary_never_changes() -> None:

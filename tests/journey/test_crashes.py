@@ -14,6 +14,7 @@ import pytest
 from components.cloud.stores import open_archive_reader
 from components.console.fleet import Fleet
 from components.edge.spool_view import SpoolView
+from components.wire import bundle, envelope
 from components.wire import packet as packets
 from tests.journey_fleet import (
     access,
@@ -95,6 +96,48 @@ def test_an_edge_that_is_killed_loses_at_most_its_last_second_and_doubles_nothin
     last = max(at for at in times if at < killed_ms)
     note(f"edge killed {killed_ms - last} ms after its last stored reading")
     assert killed_ms - last < 2000
+
+
+def believed_kid(fleet: Fleet) -> str:
+    """Return the name of the server's bundle that the car's agent has kept."""
+    return bundle.parse((fleet.cars[0].directory / "server.pub.json").read_text("utf-8")).kid
+
+
+def rotate(fleet: Fleet) -> str:
+    """Make new server keys; return the name of their bundle."""
+    ended = odograph("keys", "rotate", "--home", fleet.home.path)
+    assert ended.returncode == 0, ended.stderr
+    return bundle.parse(fleet.home.bundle.read_text("utf-8")).kid
+
+
+def stored_for(fleet: Fleet) -> set[str]:
+    """Return the server's keys for which what is stored was sealed."""
+    with closing(open_archive_reader(fleet.plan.archive, fleet.home.path)) as archive:
+        return {envelope.server_kid(one.envelope) for one in archive.minutes(fleet.cars[0].device)}
+
+
+def test_server_keys_are_rotated_while_packets_flow_and_none_is_lost(fleet: Fleet) -> None:
+    old, made = believed_kid(fleet), counted(fleet).made
+    new = rotate(fleet)
+    until(lambda: believed_kid(fleet) == new, 30)
+    until(lambda: stored_for(fleet) >= {old, new}, 30)
+    balanced(fleet, made + 2)
+
+
+def test_a_device_that_was_away_for_two_rotations_climbs_to_the_newest_key_and_loses_nothing(fleet: Fleet) -> None:
+    assert fleet.node is not None
+    old, made = believed_kid(fleet), counted(fleet).made
+    fleet.node.kill()
+    between, newest = rotate(fleet), rotate(fleet)
+    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= made + 2, 30)
+    assert believed_kid(fleet) == old
+    fleet.node.launch()
+    fleet.node.wait_until_ready()
+    until(lambda: believed_kid(fleet) == newest, 30)
+    until(lambda: newest in stored_for(fleet), 30)
+    figures = balanced(fleet, made + 3)
+    assert figures.duplicates == 0
+    assert between not in stored_for(fleet)
 
 
 def test_the_agent_runs_under_autobahns_own_runner_too(fleet: Fleet) -> None:

@@ -25,6 +25,7 @@ from tests.wamp_peer import Peer
 
 STATUS = {
     "device", "version", "at", "uptime_s", "session", "clock", "recorder", "car", "gps", "sim", "outbox", "uplink",
+    "power",
 }  # fmt: skip
 MINUTE = {"id", "device", "account", "vehicle", "driver", "session", "start", "period_s", "clock", "identity"}
 

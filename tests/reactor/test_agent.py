@@ -10,58 +10,21 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from components import keyfile
 from components.edge import agent as agent_module
+from components.edge import at_modem, sqlite_spool
 from components.edge import config as edge_config
-from components.edge import sqlite_spool
 from components.edge.agent import Agent, EdgeComponent
 from components.edge.config import EdgeConfig
+from components.edge.ports import Sim
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
 from components.edge.system_clock import elapsed_ms
 from components.edge.timeline import Told
-from components.wire import bundle
-from components.wire.errors import OperatorError
-from tests.edge_parts import ed25519, server_rsa
+from components.wire.errors import ConfigError, OperatorError
 from tests.wamp_peer import reactor, run
 
 NOW = 1_795_312_800_000
 """2026-11-22T02:00:00Z."""
-_TOML = """
-[device]
-id = "car_one"
-key = "device.key"
-[router]
-url = "ws://127.0.0.1:9/ws"
-[server]
-bundle = "server.pub.json"
-[obd]
-port = "/nowhere"
-[gps]
-gpsd = ""
-[modem]
-port = ""
-[sampling]
-rate_hz = 10
-[spool]
-dir = "spool"
-"""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    keyfile.write_key_file(tmp_path / "device.key", keyfile.make_key("car_one", "device"))
-    public, receipts = server_rsa().public_key(), ed25519(2).public_key().export_key(format="raw")
-    der, pem = public.export_key("DER"), public.export_key().decode() + "\n"
-    server = bundle.Bundle("odograph", bundle.key_id(der), pem, bundle.key_id(receipts), receipts.hex())
-    (tmp_path / "server.pub.json").write_text(bundle.dump(server))
-    (tmp_path / "edge.toml").write_text(_TOML)
-    return tmp_path
-
-
-@pytest.fixture
-def config(home: Path) -> EdgeConfig:
-    return edge_config.load(home / "edge.toml")
 
 
 def lived(config: EdgeConfig) -> None:
@@ -121,6 +84,31 @@ def test_a_run_without_any_clock_begins_where_the_run_before_it_ended_and_the_fi
     assert NOW <= begun[1][1] <= begun[2][1] < NOW + 600_000
 
 
+def test_a_sim_that_is_changed_or_taken_out_is_seen_and_a_poll_that_fails_wipes_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "edge.toml").write_text(
+        (home / "edge.toml").read_text().replace('[modem]\nport = ""', '[modem]\nport = "/dev/modem"')
+    )
+    imei, first, second = "490154203237518", "8949200000123456780", "8949200000123456798"
+    failed, taken_out = Sim(None, None, "timeout", "timeout"), Sim(None, imei, "no_data", "")
+    answers = [Sim(first, imei, "", ""), failed, Sim(second, imei, "", ""), taken_out]
+    monkeypatch.setattr(at_modem, "read_sim", lambda *_, **__: answers.pop(0))
+    seen: list[Sim] = []
+
+    async def live() -> None:
+        agent = Agent(reactor, edge_config.load(home / "edge.toml"))
+        agent._modem_lane.start()
+        while answers:
+            await agent._ask_sim()
+            seen.append(agent._recorder.sim)
+        await agent._modem_lane.close()
+        agent.close()
+
+    run(live)
+    assert seen == [Sim(first, imei, "", ""), Sim(first, imei, "", ""), Sim(second, imei, "", ""), taken_out]
+
+
 def test_the_spool_of_a_running_agent_is_refused_in_one_clear_line(home: Path, config: EdgeConfig) -> None:
     held = sqlite_spool.lock(config.spool.dir)
     with pytest.raises(OperatorError, match="in use by another process"):
@@ -165,3 +153,13 @@ def test_what_is_ended_before_it_began_does_not_begin(config: EdgeConfig) -> Non
     started.addErrback(failures.append)
     assert (bool(started.called), failures) == (True, [])
     assert not config.spool.dir.exists()
+
+
+def test_a_suite_for_which_the_server_has_no_key_is_refused_in_one_clear_line(home: Path) -> None:
+    text = (home / "edge.toml").read_text()
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "hpke"\n'))
+    with pytest.raises(ConfigError, match=r'no key for the suite hpke: set \[server\] suite = "auto"'):
+        Agent(reactor, edge_config.load(home / "edge.toml"))
+    (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "rot13"\n'))
+    with pytest.raises(ConfigError, match=r'server\.suite: must be "auto" or "hpke" or "rsa-oaep"'):
+        edge_config.load(home / "edge.toml")

@@ -1,7 +1,7 @@
 """The recorder on a clock that the test moves: its rhythm, whatever car, card and clocks do."""
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -41,7 +41,7 @@ class Bench:
     def elapsed_ms(self) -> int:
         return round(self.clock.seconds() * 1000)
 
-    def start(self, network_time: Callable[[], Told | None] = lambda: None) -> "Bench":
+    def start(self, network_time: Callable[[], Told | None] = lambda: None) -> Self:
         self.recorder = Recorder(
             reactor=self.clock,
             elapsed_ms=self.elapsed_ms,
@@ -58,7 +58,7 @@ class Bench:
         self.done = ensureDeferred(self.recorder.run())
         return self
 
-    def run(self, seconds: float) -> "Bench":
+    def run(self, seconds: float) -> Self:
         end = self.clock.seconds() + seconds
         while (calls := self.clock.getDelayedCalls()) and (
             first := min(cast("Any", call).getTime() for call in calls)

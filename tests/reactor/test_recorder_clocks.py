@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import capturedLogs
@@ -295,6 +295,7 @@ STEPS: st.SearchStrategy[list[tuple[str, int]]] = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["none", "saved", "rtc", "ntp"]), STEPS)
+@example("none", [("suspend", 125_000)])
 def test_whatever_clocks_card_and_sleep_do_every_kept_reading_is_in_one_packet_and_dated_by_the_last_session(
     source: str, steps: list[tuple[str, int]]
 ) -> None:

@@ -1,18 +1,22 @@
 """Rows -> packets over real files: every row in one packet, and the same packet however often it is made."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.edge.compactor import Compactor
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.trust import SealingKey
 from components.wire import envelope
 from components.wire.packet import Packet, parse, read
-from tests.edge_parts import ONE, T0, TWO, compactor, drive, opened, packets, reading_row, session_row
+from components.wire.suites import HPKE_SUITE, RSA_SUITE, SUITES
+from tests.edge_parts import ONE, T0, TWO, compactor, drive, opened, packets, reading_row, sealer, session_row
 
 
 class Spool:
@@ -71,6 +75,18 @@ def test_closing_packs_the_period_in_hand(spool: Spool) -> None:
     assert all(one.gaps == () for one in found.values())
 
 
+def test_a_session_that_has_ended_is_packed_to_its_last_row_and_the_one_after_it_is_not(spool: Spool) -> None:
+    drive(spool.writer, ONE, T0, 10)
+    assert spool.compactor.compact(ended=TWO) == 0
+    assert spool.compactor.compact(ended=ONE) == 1
+    # It began before the order to close the one before it came to its turn.
+    drive(spool.writer, TWO, T0 + 20_000, 5)
+    assert spool.compactor.compact(ended=ONE) == 0
+    drive(spool.writer, TWO, T0 + 25_000, 5, opening=False)
+    assert spool.compactor.compact(ended=TWO) == 1
+    assert sorted(counts(spool.packets()).values()) == [10, 10]
+
+
 def test_nothing_recorded_gives_no_packet(spool: Spool) -> None:
     assert spool.compactor.compact(closing=True) == 0
 
@@ -106,7 +122,7 @@ def test_a_crash_before_the_commit_gives_the_same_packet_in_the_next_run(
     drive(spool.writer, TWO, T0 + 130_000, 5)
     sealed: list[bytes] = []
 
-    def crash(_outbox: object, _id: str, envelope_: bytes, *_: object) -> bool:
+    def crash(_outbox: object, _id: str, envelope_: bytes, *_: object, **__: object) -> bool:
         sealed.append(envelope_)
         raise KeyboardInterrupt
 
@@ -226,3 +242,13 @@ def test_whatever_retention_took_a_lost_outbox_never_gives_a_packet_that_contrad
             assert again[name] == first[name]
         for file in (spool.reader, spool.writer, spool.outbox):
             file.close()
+
+
+def test_each_packet_is_sealed_for_the_key_that_is_believed_when_it_is_made(spool: Spool) -> None:
+    raw = X25519PrivateKey.from_private_bytes(bytes([7]) * 32).public_key().public_bytes_raw()
+    believed = [sealer().server(), SealingKey(HPKE_SUITE, "c" * 16, SUITES[HPKE_SUITE].read_key(raw.hex())[1])]
+    made = Compactor("car_one", spool.reader, spool.outbox, replace(sealer(), server=lambda: believed.pop(0)))
+    drive(spool.writer, ONE, T0, 121)
+    assert made.compact() == 2
+    headers = [envelope.parse(spool.outbox.envelope(one.seq) or b"").header for one in spool.outbox.waiting()]
+    assert [(one.alg, one.server_kid) for one in headers] == [(RSA_SUITE, "a" * 16), (HPKE_SUITE, "c" * 16)]

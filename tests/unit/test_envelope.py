@@ -3,6 +3,7 @@
 import random
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from Crypto.Cipher import PKCS1_OAEP
 from Crypto.Hash import SHA256
+from Crypto.Protocol.DH import import_x25519_public_key
 from Crypto.PublicKey import ECC, RSA
 from Crypto.Signature import pss
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.hashes import SHA256 as PYCA_SHA256
@@ -23,10 +26,13 @@ from hypothesis import strategies as st
 
 from components.wire import envelope, strict_cbor
 from components.wire.errors import BadInputError, NotYetError, RejectedError
+from components.wire.suites import HPKE_SUITE, RSA_SUITE
 
 PLAIN = b'{"a":1}'
 DEVICE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SEALING = ECC.construct(curve="Ed25519", seed=bytes(range(32)))  # type: ignore[arg-type]  # the stub's error
+X25519 = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+RSA_KID, X25519_KID = "0" * 16, "2" * 16
 OAEP = padding.OAEP(padding.MGF1(PYCA_SHA256()), PYCA_SHA256(), None)
 HEADER = envelope.Header("car_one", "00f1e2d3c4b5a697", "20261121T100500Z", "a1b2c3d4e5f60718", 7, "0" * 16, "1" * 16)
 
@@ -46,10 +52,24 @@ def seal(plaintext: bytes = PLAIN, seed: int = 1, **other: Any) -> bytes:  # noq
     return envelope.seal(plaintext, replace(HEADER, **other), public(), SEALING, random.Random(seed).randbytes)  # noqa: S311 - the same bytes again
 
 
+def seal_hpke(plaintext: bytes = PLAIN, **other: Any) -> bytes:  # noqa: ANN401 - any field
+    header = replace(HEADER, alg=HPKE_SUITE, server_kid=X25519_KID, **other)
+    key = import_x25519_public_key(X25519.public_key().public_bytes_raw())
+    return envelope.seal(plaintext, header, key, SEALING, random.Random(1).randbytes)  # noqa: S311 - not for HPKE
+
+
 def opened(data: bytes, key: Ed25519PublicKey | None = None) -> bytes:
     found = envelope.parse(data)
     found.verify(key or DEVICE.public_key())
-    return found.open({"0" * 16: server()})
+    return found.open({RSA_KID: server(), X25519_KID: X25519})
+
+
+def with_header(data: bytes, **changes: object) -> bytes:
+    """Return an envelope whose header was changed and signed again, by the device's own key."""
+    header, *others, _ = parts_of(data)
+    form = strict_cbor.loads(header, 1)
+    assert isinstance(form, dict)
+    return signed(strict_cbor.dumps(form | changes), *others)
 
 
 def parts_of(data: bytes) -> list[bytes]:
@@ -83,6 +103,89 @@ def test_what_is_sealed_opens(plaintext: bytes, coding: str) -> None:
     assert opened(data) == plaintext
     assert envelope.parse(data).header == replace(HEADER, coding=coding)
     assert envelope.parse(data).header.packet_id == "car_one/00f1e2d3c4b5a697/20261121T100500Z"
+
+
+@pytest.mark.parametrize("coding", sorted(envelope.CODINGS))
+@pytest.mark.parametrize("plaintext", [b"", PLAIN, bytes(range(256)) * 100])
+def test_what_is_sealed_with_hpke_opens_and_is_as_the_contract_says(plaintext: bytes, coding: str) -> None:
+    data = seal_hpke(plaintext, coding=coding)
+    assert opened(data) == plaintext
+    header, wrapped, nonce, _, signature = parts_of(data)
+    assert (len(wrapped), nonce, len(signature)) == (32, b"", 64)
+    assert envelope.parse(data).header == replace(HEADER, coding=coding, alg=HPKE_SUITE, server_kid=X25519_KID)
+    assert envelope.server_kid(data) == X25519_KID
+    assert len(header) < 256
+
+
+def test_hpke_weighs_less_by_the_wrapped_key_and_the_nonce() -> None:
+    assert len(seal()) - len(seal_hpke()) == 358
+
+
+@pytest.mark.parametrize(
+    ("data", "alg", "kid", "code"),
+    [
+        # The other suite over the same parts, for the key that it names and for one of the kind that it wants.
+        (seal_hpke, RSA_SUITE, X25519_KID, "suite"),
+        (seal_hpke, RSA_SUITE, RSA_KID, "grammar"),
+        (seal, HPKE_SUITE, RSA_KID, "suite"),
+        (seal, HPKE_SUITE, X25519_KID, "grammar"),
+        (seal_hpke, HPKE_SUITE, RSA_KID, "suite"),
+        (seal, RSA_SUITE, X25519_KID, "suite"),
+        # As it was sealed: the change alone is what is refused.
+        (seal_hpke, HPKE_SUITE, X25519_KID, ""),
+        (seal, RSA_SUITE, RSA_KID, ""),
+    ],
+)
+def test_another_suite_than_it_was_sealed_with_does_not_open_although_the_device_signs_it(
+    data: Callable[[], bytes], alg: str, kid: str, code: str
+) -> None:
+    changed = with_header(data(), alg=alg, server_kid=kid)
+    if code:
+        assert refusal(changed) == code
+    else:
+        assert opened(changed) == PLAIN
+
+
+def test_a_suite_changed_on_the_way_breaks_the_signature() -> None:
+    header, *others, signature = parts_of(seal_hpke())
+    form = strict_cbor.loads(header, 1)
+    assert isinstance(form, dict)
+    changed = strict_cbor.dumps(form | {"alg": RSA_SUITE, "server_kid": RSA_KID})
+    assert refusal(strict_cbor.dumps([changed, *others, signature])) == "signature"
+
+
+@pytest.mark.parametrize("field", ["seq", "minute", "coding", "device"])
+def test_hpke_binds_every_field_of_the_header(field: str) -> None:
+    other = {"seq": 8, "minute": "20261121T100600Z", "coding": "json+zlib", "device": "car_two"}
+    assert refusal(with_header(seal_hpke(), **{field: other[field]})) == "decrypt"
+
+
+def test_with_hpke_every_part_is_bound_to_the_others_without_the_signature() -> None:
+    header, wrapped, nonce, ciphertext, _ = parts_of(seal_hpke())
+    other = parts_of(seal_hpke())
+    assert refusal(signed(other[0], other[1], nonce, ciphertext)) == "decrypt"
+    assert refusal(signed(header, wrapped, nonce, other[3])) == "decrypt"
+    assert refusal(signed(header, wrapped, bytes(12), ciphertext)) == "grammar"
+    assert refusal(signed(header, wrapped + ciphertext[:1], nonce, ciphertext[1:])) == "unwrap"
+    assert opened(signed(header, wrapped, nonce, ciphertext)) == PLAIN
+
+
+def test_with_rsa_an_empty_nonce_is_refused() -> None:
+    header, wrapped, _, ciphertext, _ = parts_of(seal())
+    assert refusal(signed(header, wrapped, b"", ciphertext)) == "grammar"
+
+
+def test_every_single_flipped_bit_of_an_hpke_envelope_is_refused() -> None:
+    data, key = seal_hpke(b""), DEVICE.public_key()
+    for bit in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RejectedError):
+            envelope.parse(bytes(changed)).verify(key)
+
+
+def test_what_is_no_envelope_names_no_key() -> None:
+    assert [envelope.server_kid(data) for data in (b"", b"\x80", seal()[:-1])] == [""] * 3
 
 
 def test_the_same_randomness_gives_the_same_bytes_and_other_randomness_shares_nothing() -> None:

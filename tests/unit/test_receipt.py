@@ -25,36 +25,45 @@ RETRY = Receipt(digest(b"three"), PACKET, "retry", code="queue_full", retry_afte
 
 def test_what_the_server_signed_is_read_back() -> None:
     receipts = (STORED, REJECTED, RETRY)
-    assert verify(sign(receipts, KID, SERVER.sign), KEY) == (receipts, KID)
+    assert verify(sign(receipts, KID, SERVER.sign), [KEY]) == (receipts, KID)
+
+
+def test_each_of_the_servers_keys_counts_and_a_stranger_s_beside_them_does_not() -> None:
+    foreign = eddsa.import_public_key(FOREIGN.public_key().public_bytes_raw())
+    for keys in ([KEY, foreign], [foreign, KEY]):
+        assert verify(sign((STORED,), KID, SERVER.sign), keys) == ((STORED,), KID)
+    for keys in ([], [foreign]):
+        with pytest.raises(RejectedError, match="signature"):
+            verify(sign((STORED,), KID, SERVER.sign), keys)
 
 
 def test_no_receipts_still_tell_of_the_newest_key() -> None:
-    assert verify(sign((), KID, SERVER.sign), KEY) == ((), KID)
+    assert verify(sign((), KID, SERVER.sign), [KEY]) == ((), KID)
 
 
 def test_as_many_receipts_as_allowed_fit_and_one_more_does_not() -> None:
     full = sign((RETRY,) * MAX_RECEIPTS, KID, SERVER.sign)
-    assert len(verify(full, KEY)[0]) == MAX_RECEIPTS
+    assert len(verify(full, [KEY])[0]) == MAX_RECEIPTS
     with pytest.raises(RejectedError):
-        verify(sign((RETRY,) * (MAX_RECEIPTS + 1), KID, SERVER.sign), KEY)
+        verify(sign((RETRY,) * (MAX_RECEIPTS + 1), KID, SERVER.sign), [KEY])
 
 
 def test_a_receipt_of_another_servers_key_is_refused() -> None:
     with pytest.raises(RejectedError, match="signature"):
-        verify(sign((STORED,), KID, FOREIGN.sign), KEY)
+        verify(sign((STORED,), KID, FOREIGN.sign), [KEY])
 
 
 def test_a_signature_over_the_payload_alone_is_refused() -> None:
     # Without the context, any other thing that the server signs could be taken for a receipt.
     with pytest.raises(RejectedError, match="signature"):
-        verify(sign((STORED,), KID, lambda message: SERVER.sign(message.removeprefix(b"odograph-receipt-v1"))), KEY)
+        verify(sign((STORED,), KID, lambda message: SERVER.sign(message.removeprefix(b"odograph-receipt-v1"))), [KEY])
 
 
 def test_every_truncation_and_every_addition_is_refused() -> None:
     whole = sign((STORED,), KID, SERVER.sign)
     for data in [*(whole[:size] for size in range(len(whole))), whole + b"\x00", b"\x00" + whole]:
         with pytest.raises(RejectedError) as caught:
-            verify(data, KEY)
+            verify(data, [KEY])
         assert caught.value.code == "grammar"
 
 
@@ -64,12 +73,12 @@ def test_every_flipped_bit_is_refused() -> None:
         data = bytearray(whole)
         data[byte] ^= 1 << byte % 8
         with pytest.raises(RejectedError):
-            verify(bytes(data), KEY)
+            verify(bytes(data), [KEY])
 
 
 def test_more_bytes_than_allowed_are_refused_unread() -> None:
     with pytest.raises(RejectedError, match="size"):
-        verify(bytes(256 * 1024 + 1), KEY)
+        verify(bytes(256 * 1024 + 1), [KEY])
 
 
 @pytest.mark.parametrize(
@@ -108,18 +117,18 @@ def test_even_the_servers_word_must_be_in_form(path: tuple[Any, ...], value: obj
     found[path[-1]] = value
     spoilt = json.dumps(form).encode()
     with pytest.raises(RejectedError) as caught:
-        verify(strict_cbor.dumps([spoilt, SERVER.sign(b"odograph-receipt-v1" + spoilt)]), KEY)
+        verify(strict_cbor.dumps([spoilt, SERVER.sign(b"odograph-receipt-v1" + spoilt)]), [KEY])
     assert caught.value.code == "schema"
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_one_kind_of_error(data: bytes) -> None:
     with pytest.raises(RejectedError) as caught:
-        verify(data, KEY)
+        verify(data, [KEY])
     assert caught.value.code == "grammar"
 
 
 @given(st.binary(max_size=100))
 def test_any_signed_payload_is_refused_by_one_kind_of_error(payload: bytes) -> None:
     with pytest.raises(RejectedError, match="schema"):
-        verify(strict_cbor.dumps([payload, SERVER.sign(b"odograph-receipt-v1" + payload)]), KEY)
+        verify(strict_cbor.dumps([payload, SERVER.sign(b"odograph-receipt-v1" + payload)]), [KEY])

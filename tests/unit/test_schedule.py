@@ -1,6 +1,7 @@
 """Which signals are due when."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,12 @@ from components.wire.signals import BY_KEY, OBD_SIGNALS
 
 
 def run(passes: int, pass_ms: int, at_most: int = 99) -> tuple[Counter[str], list[int]]:
-    schedule = Schedule(OBD_SIGNALS, pass_ms)
+    schedule = Schedule(OBD_SIGNALS, pass_ms, {})
     asked: Counter[str] = Counter()
     sizes = []
     for number in range(passes):
         due = schedule.due(1_000 + number * pass_ms)[:at_most]
-        schedule.asked(due, 1_000 + number * pass_ms)
+        schedule.answered(due, 1_000 + number * pass_ms)
         asked.update(signal.key for signal in due)
         sizes.append(len(due))
     return asked, sizes
@@ -53,15 +54,75 @@ def test_whatever_fits_into_a_pass_nothing_starves(at_most: int, pass_ms: int) -
 
 
 def test_what_is_asked_once_is_asked_again_only_when_it_gave_nothing() -> None:
-    schedule = Schedule([BY_KEY["obd_standard"]], 1_000)
-    schedule.asked(schedule.due(0), 0)
+    schedule = Schedule([BY_KEY["obd_standard"]], 1_000, {})
+    schedule.answered(schedule.due(0), 0)
     assert schedule.due(10**9) == []
-    schedule.unanswered([BY_KEY["obd_standard"], BY_KEY["rpm"]][:1], 0)
-    assert schedule.due(29_999) == []
-    assert len(schedule.due(30_000)) == 1
+    schedule.failed([BY_KEY["obd_standard"]], 0)
+    assert schedule.due(4_999) == []
+    assert len(schedule.due(5_000)) == 1
 
 
 def test_a_value_is_stale_after_three_periods_of_its_tier() -> None:
-    schedule = Schedule(OBD_SIGNALS, 2_000)
+    schedule = Schedule(OBD_SIGNALS, 2_000, {})
     ages = [schedule.stale_ms(BY_KEY[key]) for key in ("rpm", "fuel_pressure", "temp", "obd_standard")]
     assert ages == [6_000, 15_000, 90_000, None]
+
+
+def test_what_the_ecu_never_answers_is_asked_ever_more_rarely_and_at_once_again_when_it_does() -> None:
+    rpm = BY_KEY["rpm"]
+    schedule = Schedule([rpm], 1_000, {})
+    asked_s = []
+    for second in range(400):
+        if schedule.due(1_000 * second):
+            schedule.silent([rpm], 1_000 * second)
+            asked_s.append(second)
+    assert asked_s[:7] == [0, 1, 3, 7, 15, 31, 63]
+    assert [later - sooner for sooner, later in pairwise(asked_s[6:])] == [60] * 5
+    schedule.answered([rpm], 400_000)
+    assert schedule.due(401_000) == [rpm]
+
+
+def test_what_only_failed_is_not_asked_more_rarely() -> None:
+    rpm = BY_KEY["rpm"]
+    schedule = Schedule([rpm], 1_000, {})
+    for second in range(20):
+        assert schedule.due(1_000 * second) == [rpm]
+        schedule.failed([rpm], 1_000 * second)
+
+
+def test_a_rate_replaces_the_tier() -> None:
+    rates = {"rpm": 10, "temp": 0, "obd_standard": 2, "speed": 0.001}
+    schedule = Schedule(OBD_SIGNALS, 1_000, rates)
+    asked: Counter[str] = Counter()
+    for number in range(101):
+        due = schedule.due(number * 1_000)
+        schedule.answered(due, number * 1_000)
+        asked.update(signal.key for signal in due)
+    assert (asked["temp"], asked["speed"], asked["load"]) == (101, 101, 101)
+    assert asked["rpm"] == pytest.approx(11, abs=1)
+    assert asked["obd_standard"] == pytest.approx(51, abs=1)
+    assert schedule.stale_ms(BY_KEY["rpm"]) == 30_000
+    assert schedule.stale_ms(BY_KEY["temp"]) == 3_000
+
+
+def test_where_the_fast_tier_goes_round_the_others_wait_one_round_and_its_period_is_the_round() -> None:
+    schedule = Schedule(OBD_SIGNALS, 100, {})
+    asked_ms: dict[str, list[int]] = {signal.key: [] for signal in OBD_SIGNALS}
+    for at_ms in range(0, 120_000, 100):
+        due = schedule.due(at_ms)[:4]  # 40 a second, where 160 are wanted
+        schedule.answered(due, at_ms)
+        for signal in due if at_ms >= 900 else ():  # the first pass is over by then
+            asked_ms[signal.key].append(at_ms)
+    waits = {signal.key: max(later - sooner for sooner, later in pairwise(asked_ms[signal.key]))
+             for signal in OBD_SIGNALS if signal.tier != "O"}  # fmt: skip
+    assert max(wait for key, wait in waits.items() if BY_KEY[key].tier == "F") <= 500
+    assert max(wait for key, wait in waits.items() if BY_KEY[key].tier == "M") <= 7_500 + 500
+    assert max(wait for key, wait in waits.items() if BY_KEY[key].tier == "S") <= 45_000 + 500
+    assert 3 * 300 <= (schedule.stale_ms(BY_KEY["rpm"]) or 0) <= 3 * 500
+
+
+def test_one_interruption_does_not_make_a_value_last_longer() -> None:
+    schedule = Schedule(OBD_SIGNALS, 1_000, {})
+    for at_ms in (0, 1_000, 2_000, 9_000, 10_000):
+        schedule.answered(schedule.due(at_ms), at_ms)
+        assert schedule.stale_ms(BY_KEY["rpm"]) == 3_000

@@ -15,6 +15,11 @@ class Uplink:
     window: int = settings.checked("be 1..16", lambda n: 1 <= n <= 16, 4)
     mode: Literal["full", "summary"] = "full"
     ratios: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.words) > self.window:
+            raise ValueError(f"words: must be at most window, got {len(self.words)}")
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,22 @@ def test_what_is_no_toml_or_no_table_is_one_error(tmp_path: Path, text: str) -> 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml does not exist"):
         settings.read(tmp_path / "none.toml", Shape)
+
+
+def test_a_list_of_texts_is_a_list_and_of_texts_only(tmp_path: Path) -> None:
+    device = '[device]\nid = "car"\nkey = "k"\n[uplink]\n'
+    assert settings.read(write(tmp_path, f'{device}words = ["a b", ""]'), Shape).uplink.words == ("a b", "")
+    for wrong in ('"a b"', '["a", 1]'):
+        with pytest.raises(ConfigError) as caught:
+            settings.read(write(tmp_path, f"{device}words = {wrong}"), Shape)
+        assert [fault.split(", got")[0] for fault in caught.value.faults] == ["uplink.words: must be a list of texts"]
+
+
+def test_a_rule_between_fields_is_reported_with_all_other_faults(tmp_path: Path) -> None:
+    path = write(tmp_path, '[device]\nid = 7\nkey = "k"\n[uplink]\nwindow = 1\nwords = ["a", "b"]')
+    with pytest.raises(ConfigError) as caught:
+        settings.read(path, Shape)
+    assert list(caught.value.faults) == [
+        "device.id: must be text, got 7",
+        "uplink.words: must be at most window, got 2",
+    ]

@@ -94,10 +94,15 @@ class Cloud:
     def __init__(self) -> None:
         self.archive, self.feed = CountingArchive(), MemoryFeed()
         self.lane, self.feed_lane = InlineLane(), InlineLane()
-        persister = Persister(Judge({KID: server()}, lambda _: Known()), self.archive)
+        persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), self.archive)
         lane: Any = self.lane
         feed_lane: Any = self.feed_lane
-        sign: Any = list
+        self.signed_for: list[str] = []
+
+        def sign(kid: str, receipts: Sequence[Receipt]) -> Any:  # noqa: ANN401 - not bytes here
+            self.signed_for.append(kid)
+            return list(receipts)
+
         self.intake = Intake(persister, self.feed, lane, feed_lane, ["00", topics.shard("car_one")], sign)
         self.session = self.join()
 
@@ -164,6 +169,20 @@ def test_each_device_hears_of_its_own_packets_only(cloud: Cloud) -> None:
     assert [(topic, len(receipts)) for topic, receipts in cloud.session.receipts[1:]] == [
         (topics.receipt("car_two"), 1),
         (topics.receipt("car_one"), 1),
+    ]
+
+
+def test_receipts_are_signed_for_the_key_that_their_envelopes_were_sealed_for(cloud: Cloud) -> None:
+    cloud.hear(sealed())
+    cloud.lane.held = True
+    cloud.hear(b"junk", sealed(n=1), sealed(n=2, server_kid="f" * 16), sealed(n=3), sealed(n=4, server_kid="f" * 16))
+    cloud.lane.release()
+    told = zip(cloud.signed_for, cloud.session.receipts, strict=True)
+    assert [(kid, [one.status for one in receipts]) for kid, (_, receipts) in told] == [
+        (KID, ["stored"]),
+        ("", ["rejected"]),
+        ("f" * 16, ["retry", "retry"]),
+        (KID, ["stored", "stored"]),
     ]
 
 

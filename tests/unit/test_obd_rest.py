@@ -1,0 +1,63 @@
+"""ObdCar at rest: the adapter's voltage, and nothing that a control unit of the car could notice."""
+
+from tests.fakes import FakeClock, FakeElm
+from tests.obd_drive import Drive, drive, requests
+
+
+def test_at_rest_the_bus_is_left_alone_and_the_car_taken_up_again() -> None:
+    subject = drive()
+    subject.sample()
+    said = len(subject.elm.said)
+    subject.elm.answers["ATRV"] = b"12.1V\r\r>"
+    for _ in range(3):
+        subject.car.rest(subject.clock.at_ms + 500)
+        assert subject.car.state().voltage_v == 12.1
+        subject.clock.at_ms += 5_000
+    assert set(subject.elm.said[said:]) == {"ATI", "ATRV"}
+    assert subject.sample().why == {}
+
+
+def test_a_rest_connects_to_the_adapter_but_not_to_the_car() -> None:
+    subject = drive()
+    assert set(subject.car.rest(subject.clock.at_ms + 900).why.values()) == {"asleep"}
+    assert requests(subject.elm) == []
+    assert subject.car.state().voltage_v == 12.6
+    assert subject.car.state().voltage_ms == subject.clock.at_ms
+
+
+def test_a_rest_ends_a_search_for_the_bus() -> None:
+    class Searching(FakeElm):
+        """Its search never ends by itself; the first byte of a command stops it and is lost."""
+
+        searches = False
+
+        def _answer(self, command: str) -> bytes:
+            if self.searches:
+                self.searches = False
+                return b"\rSTOPPED\r\r>?\r\r>"
+            self.searches = command == "0100"
+            return b"SEARCHING..." if self.searches else super()._answer(command)
+
+    subject = Drive(Searching(FakeClock(), {}))
+    subject.sample()
+    assert subject.elm.said[-1] == "0100"
+    subject.car.rest(subject.clock.at_ms + 900)
+    assert subject.car.state().voltage_v == 12.6
+    assert requests(subject.elm) == ["0100"]
+
+
+def test_a_rest_is_short_and_takes_no_old_voltage_for_a_new_one() -> None:
+    subject = drive()
+    subject.sample()
+    assert subject.car.state().voltage_v == 12.6
+    subject.elm.is_silent = True
+    for _ in range(30):
+        deadline_ms = subject.clock.at_ms + 400
+        subject.car.rest(deadline_ms)
+        assert subject.clock.at_ms <= deadline_ms + 50
+        assert (subject.car.state().voltage_v, subject.car.state().voltage_ms) == (None, None)
+    subject.elm.is_silent = False
+    for _ in range(30):
+        subject.car.rest(subject.clock.at_ms + 400)
+        subject.clock.at_ms += 400
+    assert subject.car.state().voltage_v == 12.6
