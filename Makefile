@@ -6,12 +6,13 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check static services gpsd faketime bench clean
+.PHONY: help demo test slow mutants check static services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
+	@echo 'make mutants    faults put into the code one by one: each must make a test fail'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
@@ -37,6 +38,9 @@ test: .venv/.stamp
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
+
+mutants: .venv/.stamp
+	$(BIN)/python tests/mutate.py $(ARGS)
 
 check: static test
 
