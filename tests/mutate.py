@@ -53,22 +53,22 @@ def main(names: Sequence[str]) -> int:
     began = time.monotonic()
     mutants = [one for one in read(ROOT / "tests/mutants.toml") if not names or any(name in one.name for name in names)]
     with tempfile.TemporaryDirectory(prefix="odograph-mutants-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
-        sound = _copy(Path(folder), "sound")
+        sound = _sound(Path(folder))
         code, said = _run(sound, sorted({test for one in mutants for test in one.tests}))
         if code != 0:
             print(said, "the tests fail without any mutant", sep="\n")
             return 1
         numbered = list(enumerate(mutants))
         verdicts = []
-        for mutant, verdict in zip(mutants, pool.map(lambda one: _try(Path(folder), *one), numbered), strict=True):
+        for mutant, verdict in zip(mutants, pool.map(lambda one: _try(sound, *one), numbered), strict=True):
             verdicts.append(verdict.startswith("killed"))
             print(f"{mutant.name:52} {verdict}", flush=True)
     print(f"{sum(verdicts)} of {len(mutants)} mutants killed in {time.monotonic() - began:.0f} s")
     return 0 if mutants and all(verdicts) else 1
 
 
-def _try(folder: Path, number: int, mutant: Mutant) -> str:
-    tree = _copy(folder, str(number))
+def _try(sound: Path, number: int, mutant: Mutant) -> str:
+    tree = Path(shutil.copytree(sound, sound.with_name(str(number))))
     try:
         if trouble := mutant.put_into(tree):
             return trouble
@@ -81,8 +81,9 @@ def _try(folder: Path, number: int, mutant: Mutant) -> str:
     return "SURVIVED" if code == 0 else f"its tests did not run (pytest ended with {code}): {said[-300:]}"
 
 
-def _copy(folder: Path, name: str) -> Path:
-    tree = folder / name
+def _sound(folder: Path) -> Path:
+    """Copy what the tests need, as it is now."""
+    tree = folder / "sound"
     tree.mkdir()
     for part in _COPIED:
         if (ROOT / part).is_dir():
@@ -97,7 +98,7 @@ def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "--tb=no", "--hypothesis-profile=mutants"]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        ended = subprocess.run(  # noqa: S603 - our own tests
+        ended = subprocess.run(
             [*command, *tests], cwd=tree, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:

@@ -52,7 +52,7 @@ def test_while_a_backlog_drains_a_live_packet_waits_for_three_others_and_the_old
 
 
 class Fleet:
-    """Cars that lost their router at one moment and come back; a persister of so many packets a second, so many wait."""
+    """Cars that lost their router at one moment; a persister of so many packets a second, before which so many wait."""
 
     def __init__(self, seed: int, packets: int, queue: int, rate_hz: float) -> None:
         self._random = Random(seed)  # noqa: S311 - jitter

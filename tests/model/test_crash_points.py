@@ -19,11 +19,13 @@ def processes(world: World) -> Processes:
 
 def journey(world: World) -> None:
     """A car out of reach, then in reach; a clock corrected into the minute before; retention, a full disk; a sweep."""
-    world.record(4)
+    world.record(3)
     world.compact()
     world.look()
+    # Of the period that was open then.
+    world.record()
     world.join()
-    world.advance(3)
+    world.advance(8)
     world.deliver()
     world.look()
     world.record(2)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from components.wire.receipt import Receipt
+from tests.model.ends import THIEF, Known, signed
 from tests.model.mortal import When
-from tests.model.world import THIEF, Known, World, signed
+from tests.model.world import World
 
 OF_THE_EDGE: Final[list[tuple[str, When]]] = [
     ("add", "before"), ("move", "inside"), ("move", "after"), ("add", "after"),

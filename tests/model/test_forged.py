@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from components.wire.receipt import STATUSES, Receipt
-from tests.model.world import THIEF, World, signed
+from tests.model.ends import THIEF, signed
+from tests.model.world import World
 
 
 @pytest.fixture

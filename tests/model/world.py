@@ -7,241 +7,42 @@ what arrives, where, how often, in which order, or never.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final
 from unittest.mock import patch
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.defer import ensureDeferred
 
 from components.cloud import wamp_intake
-from components.cloud.judge import Judge
-from components.cloud.persister import Persister
 from components.cloud.sqlite_archive import SqliteArchive
-from components.cloud.wamp_intake import Intake
-from components.edge.sqlite_outbox import SqliteOutbox
-from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
-from components.edge.uplink import Uplink
-from components.edge.wamp_link import WampLink
-from components.wire import receipt, topics
-from components.wire.errors import UnavailableError
-from components.wire.receipt import Receipt
-from tests.edge_parts import (
-    T0,
-    HeldLane,
-    InlineLane,
-    as_lane,
-    compactor,
-    ed25519,
-    reading_row,
-    server_private_key,
-    session_row,
-    wamp_trust,
-)
+from components.wire import receipt
+from tests.edge_parts import T0, reading_row, session_row
 from tests.fake_stores import MemoryFeed
+from tests.model.ends import (
+    PERIOD_S,
+    QUEUE,
+    WINDOW,
+    Details,
+    EdgeProcess,
+    EdgeSession,
+    Known,
+    NoProcedures,
+    PersisterProcess,
+    Road,
+)
 from tests.model.ledger import Ledger
-from tests.model.mortal import Mortal, PowerCutError, Seam
+from tests.model.mortal import PowerCutError
 
-DEVICE: Final = "car_one"
-PERIOD_S: Final = 5
-SERVER, THIEF = 2, 3
-"""Seeds of the key that signs receipts, and of one that may not."""
-QUEUE: Final = 3
-"""Packets that a persister lets wait here; more get `retry`."""
-WINDOW: Final = 4
 _RAM: Final = "/dev/shm"  # noqa: S108 - a disk that forgets costs a fifteenth; what is committed is seen all the same
 _ALARMS: Final = 60
 """Rounds within which all is quiet once the faults are over, and a dozen more for each packet."""
 
 
-def signed(one: Receipt, seed: int = SERVER) -> bytes:
-    """Return a receipt as the server would send it, or as a thief with a key of his own."""
-    return _sign([one], seed)
-
-
-def _sign(receipts: Sequence[Receipt], seed: int) -> bytes:
-    return receipt.sign(receipts, "a" * 16, Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32).sign)
-
-
-@dataclass
-class Known:
-    """The car in the registry."""
-
-    state: str = "active"
-    account: str = ""
-    vehicle: str = ""
-    driver: str = ""
-    pubkey: str = field(default_factory=lambda: ed25519(1).public_key().export_key(format="raw").hex())
-
-
-class EdgeSession:
-    """The edge's side of the router."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self.attached = True
-        self.hear: Callable[..., None]
-        self.handlers: dict[str, Callable[..., None]] = {}
-
-    def on(self, event: str, handler: Callable[..., None]) -> None:
-        self.handlers[event] = handler
-
-    def subscribe(self, handler: Callable[..., None], topic: str) -> Deferred[object]:
-        assert topic == topics.receipt(DEVICE)
-        self.hear = handler
-        return succeed(None)
-
-    def call(self, *_: object) -> Deferred[object]:
-        return succeed(None)
-
-    def is_attached(self) -> bool:
-        return self.attached
-
-    def publish(self, topic: str, payload: object, options: object = None) -> Deferred[object]:
-        del options
-        answer = Deferred[object]()
-        if topic == topics.packet(DEVICE):
-            assert isinstance(payload, bytes)
-            self._world.published.append(payload)
-            self._world.answers.append(answer)
-        return answer
-
-
-class PersisterSession:
-    """A persister's side of the router: what it says of packets must be true when it says it."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self.attached = True
-        self.hear: Callable[..., None]
-
-    def is_attached(self) -> bool:
-        return self.attached
-
-    async def subscribe(self, handler: Callable[..., None], topic: str, options: object) -> None:
-        del topic, options
-        self.hear = handler
-
-    def publish(self, topic: str, data: bytes) -> None:
-        assert topic == topics.receipt(DEVICE)
-        for one in self._world.said[data]:
-            self._world.ledger.receipt_left(one)
-        self._world.receipts.append(data)
-
-
-@dataclass(frozen=True)
-class Details:
-    topic: str = topics.packet(DEVICE)
-    publisher_authid: str = DEVICE
-
-
-class NoProcedures:
-    """No operator is in this world."""
-
-    def procedures(self) -> dict[str, Any]:
-        return {}
-
-
-class EdgeProcess(Mortal):
-    """One run of the agent."""
-
-    def __init__(self, world: "World") -> None:
-        super().__init__()
-        self.clock = Clock()
-        self.writer = ReadingsWriter(world.spool / "readings.db")
-        self.reader = ReadingsReader(world.spool / "readings.db")
-        self.outbox = SqliteOutbox(world.spool / "outbox.db")
-        moving: Any = self.outbox
-        moving._move = self.guard("move", self.outbox._move, ("inside", "after"))
-        seen: Any = Seam(self, self.outbox, ("add", "settle", "forget"))
-        self.seen_outbox = seen
-        self.began_ms = self.outbox.ran_ms
-        self.compactor = compactor(self.reader, seen)
-        self.link = WampLink(
-            self.clock,
-            DEVICE,
-            Uplink(PERIOD_S / 2, world.random, WINDOW),
-            seen,
-            as_lane(InlineLane()),
-            wamp_trust(self.clock, SERVER),
-            self.ran_ms,
-        )
-        self.session: EdgeSession | None = None
-
-    def ran_ms(self) -> int:
-        return self.began_ms + int(self.clock.seconds() * 1000)
-
-    def die(self) -> None:
-        """Leave nothing but the files."""
-        self.is_alive = False
-        if self.session is not None:
-            self.session.attached = False
-        for file in (self.reader, self.writer, self.outbox):
-            file.close()
-
-
-class SharedArchive:
-    """The one archive, as one persister reaches it. `away`: not at all, or its answers are lost."""
-
-    def __init__(self, archive: SqliteArchive) -> None:
-        self._archive = archive
-        self.away: Literal["", "before", "after"] = ""
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a method of the archive
-        call = getattr(self._archive, name)
-
-        def ask(*args: object) -> object:
-            if self.away == "before":
-                raise UnavailableError("the archive is away")
-            answer = call(*args)
-            if self.away == "after":
-                raise UnavailableError("the answer was lost")
-            return answer
-
-        return ask
-
-
-class PersisterProcess(Mortal):
-    """One run of a persister."""
-
-    def __init__(self, world: "World") -> None:
-        super().__init__()
-        self._world = world
-        self.lane = HeldLane()
-        self.lane.is_holding = False
-        self.archive = SharedArchive(world.archive)
-        archive: Any = Seam(self, self.archive, ("insert", "put_dead_letters", "pending", "mark_fed"))
-        feed: Any = Seam(self, world.feed, ("publish",))
-        judge = Judge(lambda: {"a" * 16: server_private_key()}, lambda _: world.known)
-        self.intake = Intake(
-            Persister(judge, archive), feed, as_lane(self.lane), as_lane(InlineLane()), ["00"], world.sign
-        )
-        self.join()
-
-    def join(self) -> None:
-        self.session = PersisterSession(self._world)
-        session: Any = self.session
-        ensureDeferred(self.intake.attend(session))
-
-    def die(self) -> None:
-        self.is_alive = False
-        self.session.attached = False
-
-
-class World:
-    """Everything, with what may happen to it as methods. `close()` it.
-
-    Attributes:
-        published, receipts: What the router has taken and not brought yet; it may bring it more than once.
-        answers: The router's answers to publications.
-        said: What the server signed, by its bytes.
-    """
+class World(Road):
+    """Everything, with what may happen to it as methods. `close()` it."""
 
     def __init__(self, seed: int = 0) -> None:
         self.directory = Path(tempfile.mkdtemp(dir=_RAM if Path(_RAM).is_dir() else None, prefix="odograph-model-"))
@@ -251,11 +52,7 @@ class World:
         self.known: Known | None = Known()
         self.feed = MemoryFeed()
         self.archive = SqliteArchive(self.directory / "archive.db")
-        self.ledger = Ledger(self.spool / "outbox.db", self.directory / "archive.db")
-        self.published: list[bytes] = []
-        self.receipts: list[bytes] = []
-        self.answers: list[Deferred[object]] = []
-        self.said: dict[bytes, Sequence[Receipt]] = {}
+        super().__init__(Ledger(self.spool / "outbox.db", self.directory / "archive.db"))
         self.now_ms = T0
         self.base_ms = 0
         self._sessions = 0
@@ -263,15 +60,10 @@ class World:
         self._patches = ExitStack()
         self._patches.enter_context(patch.object(wamp_intake, "_now_ms", lambda: self.now_ms))
         self._patches.enter_context(patch.object(wamp_intake, "MAX_WAITING", QUEUE))
-        self.persisters = [PersisterProcess(self) for _ in range(2)]
-        self.edge = EdgeProcess(self)
+        self.persisters = [self._persister() for _ in range(2)]
+        self.edge = EdgeProcess(self.spool, self.random)
         self.session_is_new = True
         self.begin_session(0)
-
-    def sign(self, _kid: str, receipts: Sequence[Receipt]) -> bytes:
-        data = _sign(receipts, SERVER)
-        self.said[data] = receipts
-        return data
 
     # The car.
 
@@ -325,7 +117,7 @@ class World:
             for path in self.spool.glob("outbox.db*"):
                 path.unlink()
             self.ledger.outbox_was_lost()
-        self.edge = EdgeProcess(self)
+        self.edge = EdgeProcess(self.spool, self.random)
         self.begin_session(0)
         self.edge.link.kept(self.edge.outbox.waiting(), fresh=False)
         self.compact()
@@ -467,7 +259,7 @@ class World:
                 self.sweep(number)
             if self.edge.link.uplink.idle and not self.archive.pending(2**62, 1):
                 break
-            calls: list[Any] = self.edge.clock.getDelayedCalls()
+            calls: Any = self.edge.clock.getDelayedCalls()
             alarms = [call.getTime() - self.edge.clock.seconds() for call in calls]
             self.advance(max(0.0, min(alarms, default=11.0)) + 0.001)
         else:
@@ -483,11 +275,14 @@ class World:
         self.archive.close()
         shutil.rmtree(self.directory)
 
+    def _persister(self) -> PersisterProcess:
+        return PersisterProcess(self, self.archive, self.feed, lambda: self.known)
+
     def _bury(self) -> None:
         """What has died is there again."""
         for number, one in enumerate(self.persisters):
             if not one.is_alive:
                 one.die()
-                self.persisters[number] = PersisterProcess(self)
+                self.persisters[number] = self._persister()
         if not self.edge.is_alive:
             self.boot_edge()
