@@ -87,7 +87,7 @@ def test_whatever_call_is_the_edges_last_nothing_is_lost() -> None:
         live({0: doom})
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_whatever_call_is_a_persisters_last_nothing_is_lost(number: int) -> None:
     dooms = list(points(number))
     assert {name for name, _, _ in dooms} >= {"insert", "publish", "mark_fed"} if number == 1 else {"insert"}
