@@ -47,7 +47,8 @@ def fill(fleet: Fleet, car: Car) -> int:
         start, seq = minute_id(made.start_ms), outbox.next_seq()
         header = envelope.Header(car.device, made.session, start, outbox.epoch, seq, server.kid, kid, alg=server.alg)
         sealed = envelope.seal(packet.pack(made), header, server.key(), key, secrets.token_bytes)
-        outbox.add(made.id, sealed, receipt.digest(sealed), _FILE, (turn + 1, turn + 1))
+        rows, end_ms = (turn + 1, turn + 1), made.start_ms + 60_000
+        outbox.add(made.id, sealed, receipt.digest(sealed), _FILE, rows, end_ms=end_ms)
         size += len(sealed)
     outbox.close()
     return size

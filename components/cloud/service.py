@@ -10,6 +10,7 @@ from components import keyfile
 from components.cloud.config import Server
 from components.cloud.judge import Judge
 from components.cloud.keys import KeyRing
+from components.cloud.outside import Outside
 from components.cloud.persister import Persister
 from components.cloud.sqlite_registry import Registry
 from components.cloud.stores import open_archive, open_archive_reader, open_feed
@@ -36,7 +37,8 @@ class PersistComponent(LastingComponent):
         kind = "websocket" if server.router.url.startswith("ws") else "rawsocket"
         serializer: dict[str, object] = {"serializers": ["cbor"]} if kind == "websocket" else {"serializer": "cbor"}
         transport = {"type": kind, "url": server.router.url, **serializer} | _RECONNECT
-        super().__init__(REALM, keyfile.read_key_file(server.keys.persister), transport, "the attempts go on")
+        key, words = keyfile.read_key_file(server.keys.persister), "the attempts go on"
+        super().__init__(REALM, key, transport, words, server.metrics.listen)
         base = server.keys.dir.parent
         ring = KeyRing(server.keys.dir)
         self._registry = Registry.open(server.registry.path)
@@ -53,6 +55,7 @@ class PersistComponent(LastingComponent):
             self._feed_lane,
             server.intake.shard_ids(),
             lambda kid, receipts: _signed(ring, kid, receipts),
+            lambda: self.pulse.beat(reactor.seconds()),
         )
         self._fleet_registry = Registry.open(server.registry.path)
         self._fleet = Fleet(self._reader, self._fleet_registry, self._read_lane, ring.keys)
@@ -65,6 +68,10 @@ class PersistComponent(LastingComponent):
         self.intake.start()
         self._sweep.clock = reactor
         self._sweep.start(SWEEP_AFTER_MS / 1000)
+
+    def view(self) -> Outside:
+        """Return the persister, seen from outside."""
+        return Outside(self.intake)
 
     async def attend(self, session: ApplicationSession) -> None:
         """Take packets, and answer operators."""

@@ -193,7 +193,7 @@ def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
         opened = packets.read(form)
         minute["readings"] = [one.as_row() for one in opened.readings or ()]
     minute |= {key: form[key] for key in ("summary", "dtcs", "dtcs_at", "gaps", "config_hash")}
-    return minute | {key: form[key] for key in ("clock_fix", "freeze_frame") if key in form}
+    return minute | {key: form[key] for key in ("clock_fix", "freeze_frame", "lost") if key in form}
 
 
 def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> None:  # noqa: ANN401 - JSON

@@ -1,6 +1,8 @@
 """The commands that run until they are told to end: the agent and the persister; and what sets an agent up."""
 
+import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +14,8 @@ from twisted.python.failure import Failure
 
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
+from components.console.secrecy import keep_memory_private
+from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
 from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
@@ -109,11 +113,17 @@ def commands() -> list[Any]:
 
 
 def _run(make: Callable[[Any], Any]) -> None:
-    """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0."""
+    """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0.
+
+    It holds a private key, and has a supervisor where one started it.
+    """
+    keep_memory_private()
+    supervisor = Supervisor.of(os.environ, time.monotonic)
     refused: list[OdographError] = []
 
     def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
         component = make(reactor)
+        component.pulse.heard_by.append(supervisor.turned)
 
         def end(*_: object) -> None:
             reactor.callFromThread(component.finish)
