@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow hour campaign campaign-ci stampede check static audit services gpsd faketime bench clean
+.PHONY: help demo test slow hour campaign campaign-ci stampede mutants check static audit services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
@@ -14,6 +14,7 @@ help:
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
 	@echo 'make hour [SEED=n]   an hour of virtual driving with a random fault every 20 s'
 	@echo 'make campaign [ROUNDS=100] [SEED=n]   real processes killed, cut and filled up; nothing may be lost (docs/campaign.md)'
+	@echo 'make mutants    faults put into the code one by one: each must make a test fail'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
@@ -52,6 +53,9 @@ campaign-ci: .venv/.stamp
 
 stampede: .venv/.stamp
 	@$(BIN)/python -m tests.campaign.stampede
+
+mutants: .venv/.stamp
+	$(BIN)/python tests/mutate.py $(ARGS)
 
 check: static test
 
