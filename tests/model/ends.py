@@ -215,7 +215,7 @@ class PersisterProcess(Mortal):
         self.archive = SharedArchive(archive)
         seen: Any = Seam(self, self.archive, ("insert", "put_dead_letters", "pending", "mark_fed"))
         fed: Any = Seam(self, feed, ("publish",))
-        judge = Judge(lambda: {"a" * 16: server_private_key()}, lambda _: known())
+        judge = Judge(lambda: {"a" * 16: server_private_key()}, lambda _device, _kid: known())
         self.intake = Intake(Persister(judge, seen), fed, as_lane(self.lane), as_lane(InlineLane()), ["00"], road.sign)
         self.join()
 
