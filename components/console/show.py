@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 
 Json = Mapping[str, Any]
@@ -22,7 +23,8 @@ def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]])
         # What a line is about must stay whole where the terminal is narrow.
         made.add_column(column, no_wrap=n == 0)
     for line in lines:
-        made.add_row(*("" if one is None else str(one) for one in line))
+        # Words of an adapter may look like rich's markup.
+        made.add_row(*("" if one is None else escape(str(one)) for one in line))
     return made
 
 
