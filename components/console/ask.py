@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
 from components.keyfile import KeyFile, read_key_file
+from components.settings import is_url
 from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
 
@@ -40,8 +41,7 @@ def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -
         RefusedError: Router or device said no.
         UnavailableError: Router or device is away, or did not answer in 30 s.
     """
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    check_router(router)
     key = read_key_file(key_path)
     answers: list[T] = []
     errors: list[BaseException] = []
@@ -58,6 +58,12 @@ def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -
     if not answers:
         raise UnavailableError("interrupted")
     return answers[0]
+
+
+def check_router(url: str) -> None:
+    """ConfigError when `url` is not where a router can be."""
+    if not is_url(url, "ws", "wss"):
+        raise ConfigError(f"{url[:100]!r} is no router URL", "it is like ws://HOST:8080/ws or wss://HOST/ws")
 
 
 async def _ask(
