@@ -15,6 +15,7 @@ from typing import Literal
 
 from components.edge import sqlite_spool
 from components.sqlite_file import transaction
+from components.wire import strict_json
 
 Kind = Literal["session", "identity", "dtcs", "reading", "audit"]
 
@@ -31,12 +32,15 @@ CREATE INDEX facts ON rows (session, kind, seq) WHERE kind <> 'reading';
 CREATE TABLE floor (seq INTEGER NOT NULL) STRICT;
 INSERT INTO floor VALUES (0)
 """
+_MAX_DEPTH = 6
+_MAX_BODY = 1024 * 1024
+"""A reading of everything is 2 KB; the codes of a car that has every one there is are some ten."""
 _COLUMNS = "seq, session, kind, at_ms, body, crc"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `body` is None where the checksum does not hold."""
+    """One row; `body` is None where the checksum does not hold, or what stands there is no JSON object."""
 
     seq: int
     session: str
@@ -139,6 +143,14 @@ def _crc(session: str, kind: str, at_ms: int, body: str) -> int:
 
 def _read(rows: Iterable[tuple[int, str, str, int, str, int]] | sqlite3.Cursor) -> list[Row]:
     return [
-        Row(seq, session, kind, at_ms, json.loads(body) if crc == _crc(session, kind, at_ms, body) else None)
+        Row(seq, session, kind, at_ms, _body(body) if crc == _crc(session, kind, at_ms, body) else None)
         for seq, session, kind, at_ms, body, crc in rows
     ]
+
+
+def _body(text: str) -> Mapping[str, object] | None:
+    try:
+        body = strict_json.loads(text.encode(), _MAX_DEPTH) if len(text) <= _MAX_BODY else None
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
