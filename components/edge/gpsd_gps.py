@@ -158,10 +158,9 @@ class GpsdGps:
         if fix is None:
             return
         now_ms = self._clock()
-        if len(self._fixes) >= _MAX_RECEIVERS and fix.device not in self._fixes:
-            self._choose(now_ms)
-        if len(self._fixes) < _MAX_RECEIVERS or fix.device in self._fixes:
-            self._fixes[fix.device] = (fix, now_ms)
+        fresh = self._fresh(now_ms)
+        if fix.device in fresh or len(fresh) < _MAX_RECEIVERS:
+            self._fixes = fresh | {fix.device: (fix, now_ms)}
         self._choose(now_ms)
         # A receiver without a fix tells the time of its own, unset clock.
         if fix.device == self._device and fix.mode and fix.utc_ms is not None:
@@ -169,10 +168,13 @@ class GpsdGps:
 
     def _choose(self, now_ms: int) -> None:
         """Choose whose report counts, and forget the receivers that fell silent; with none left all stays as it was."""
-        fresh = {device: heard for device, heard in self._fixes.items() if now_ms - heard[1] <= STALE_MS}
+        fresh = self._fresh(now_ms)
         if fresh:
             self._fixes = fresh
             self._device = max(fresh, key=lambda device: (fresh[device][0].mode, device == self._device))
+
+    def _fresh(self, now_ms: int) -> dict[str, tuple[Fix, int]]:
+        return {device: heard for device, heard in self._fixes.items() if now_ms - heard[1] <= STALE_MS}
 
     def _lost(self) -> None:
         self._fixes = {}
