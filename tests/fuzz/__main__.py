@@ -85,7 +85,7 @@ def _with_hypothesis(name: str, seconds: int) -> int:
 
 def _parts() -> tuple[Any, Any]:
     """Import what is fed, which atheris must see being imported."""
-    return importlib.import_module("tests.fuzz.corpus"), importlib.import_module("tests.fuzz.targets")
+    return importlib.import_module("tests.fuzz.seeds"), importlib.import_module("tests.fuzz.targets")
 
 
 if __name__ == "__main__":
