@@ -29,6 +29,9 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _MAX_BATCH: Final = 256
 _FEED_BATCH: Final = 64
 _MAX_FEED_WAITING: Final = 512
+_MAX_READINGS_WAITING: Final = 50_000
+_MAX_EVENTS: Final = 10_000
+"""Published at once, where several packets give more: an event is a few KB."""
 SWEEP_AFTER_MS: Final = 10_000
 
 
@@ -135,7 +138,8 @@ class Intake:
         for to, receipts in by_addressee.items():
             self._send(to, receipts)
         # What does not fit is in the archive as pending; the sweep takes it.
-        self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
+        if sum(one.readings for one in self._to_feed) < _MAX_READINGS_WAITING:
+            self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True
             self._start(self._feed_all(), "feed failed")
@@ -194,6 +198,9 @@ class Intake:
         announced: list[FeedEvent] = []
         ids: list[str] = []
         for one in batch:
+            if len(announced) + one.readings > _MAX_EVENTS:
+                self.feed.publish(announced)
+                announced = []
             try:
                 announced += list(events(one))
             except BadInputError as error:

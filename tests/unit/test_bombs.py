@@ -4,20 +4,26 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from components.cloud.judge import Arrival, Judge
+from components.cloud.persister import Persister
+from components.cloud.ports import FeedEvent, StoredPacket
+from components.cloud.wamp_intake import Intake
 from components.edge.gpsd_gps import GpsdGps
-from components.wire import bundle, envelope, packet, receipt, strict_json
+from components.wire import bundle, envelope, packet, receipt, strict_json, topics
 from components.wire.errors import BadInputError, ConfigError
 from components.wire.signals import BY_KEY, Linear
+from components.wire.times import iso_s
 from tests.fakes import FakeClock
-from tests.sealed import KID, sealed, server
+from tests.sealed import KID, PUBKEY, sealed, server
 from tests.wamp_peer import reactor
-from tests.wire_made import minute
+from tests.wire_made import START_MS, minute
 
 MB = 1_000_000
+NOTHING = cast("Any", None)
 
 
 def peak_mb(call: Callable[[], object]) -> float:
@@ -75,8 +81,8 @@ def test_a_hundred_mebibytes_in_a_few_kilobytes_are_not_inflated() -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [b"[],", b"{},", b"1.1,", b'"ab",', b"1000,", b'"\\u0041",', b"true,", b'""'],
-    ids=["lists", "tables", "fractions", "texts", "numbers", "escapes", "words", "quotes"],
+    [b"{},", b'"ab",', b"1.1,", b'"\\u0041",'],
+    ids=["tables", "texts", "fractions", "escapes"],
 )
 def test_a_mebibyte_of_small_things_takes_tens_of_megabytes_and_no_more(part: bytes) -> None:
     data = b'{"a":[' + part * ((envelope.MAX_PLAINTEXT - 20) // len(part)) + b"1]}"
@@ -95,9 +101,7 @@ def test_the_fullest_packet_that_is_right_takes_megabytes() -> None:
     assert peak_mb(lambda: packet.read(packet.parse(data), with_readings=False)) < 32
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x80" * 262_140, b"\xa0" * 262_140, b"\x40" * 262_140, b"\x9b" + b"\x00" * 7 + b"\xff"]
-)
+@pytest.mark.parametrize("data", [b"\x80" * 262_140, b"\x9b" + b"\x00" * 7 + b"\xff"])
 @pytest.mark.parametrize("read", [envelope.parse, lambda data: receipt.verify(data, ())], ids=["envelope", "receipts"])
 def test_a_quarter_mebibyte_of_cbor_takes_tens_of_megabytes_and_no_more(
     read: Callable[..., object], data: bytes
@@ -133,3 +137,46 @@ def test_the_name_of_a_receiver_is_a_short_text_or_none() -> None:
     for name in names:
         gps._heard(json.dumps({"class": "TPV", "device": name, "mode": 3, "lat": 48, "lon": 11}).encode())
     assert sorted(len(name) for name in gps._fixes) == [0, 1, 256]
+
+
+def full_envelopes(count: int) -> list[bytes]:
+    """As many minutes with as many readings as a packet holds, each sealed by the device."""
+    form = json.loads(fullest())
+    form["readings"]["columns"] = dict.fromkeys(BY_KEY, "no_data") | {"rpm": {"d": [200, -200] * 3000}}
+    found = []
+    for n in range(count):
+        one = minute((), start_ms=START_MS + n * 60_000)
+        told = {"id": one.id, "start": iso_s(one.start_ms)}
+        found.append(sealed(strict_json.dumps(form | told), n=n))
+    return found
+
+
+def test_a_batch_of_the_fullest_packets_is_stored_in_parts_and_fed_in_parts() -> None:
+    envelopes = full_envelopes(12)
+    archive, published = Forgetful(), []
+    known = type("Known", (), {"pubkey": PUBKEY, "state": "active", "account": "", "vehicle": "", "driver": ""})()
+    persister = Persister(Judge(lambda: {KID: server()}, lambda _: known), cast("Any", archive))
+    batch = [Arrival(topics.packet("car_one"), one, "car_one", 7) for one in envelopes]
+    result = persister.persist(batch)
+    assert [one.status for _, one in result.receipts] == ["stored"] * 12
+    assert [len(part) for part in archive.parts] == [9, 3]
+    assert len(result.stored) == 9
+
+    class Feed:
+        def publish(self, given: list[FeedEvent]) -> None:
+            published.append(len(given))
+
+    intake = Intake(persister, cast("Any", Feed()), NOTHING, NOTHING, [], NOTHING)
+    assert intake._announce(result.stored[:2]) == [one.id for one in result.stored[:2]]
+    assert published == [6001] * 2
+
+
+class Forgetful:
+    """An archive that keeps nothing but how many packets came at once."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[str]] = []
+
+    def insert(self, packets: list[StoredPacket]) -> list[str]:
+        self.parts.append([one.id for one in packets])
+        return ["stored"] * len(packets)
