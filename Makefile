@@ -6,16 +6,18 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow fuzz check static services gpsd faketime bench clean
+.PHONY: help demo test slow hour fuzz check static audit services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
 	@echo 'make fuzz [SECONDS=60]   every parser of what comes from outside, fed with what nobody would send'
+	@echo 'make hour [SEED=n]   an hour of virtual driving with a random fault every 20 s'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
+	@echo 'make audit      bandit over the code, pip-audit over what is installed (asks PyPI)'
 	@echo 'make clean      forget .venv and .cache'
 	@echo 'PYTHON=python3.12 chooses the Python that .venv is made from.'
 
@@ -48,6 +50,9 @@ fuzz: .venv/.stamp
 	@for target in $(FUZZED); do \
 		$(BIN)/python -m tests.fuzz $$target $$(( ($(SECONDS) + 5) / $(words $(FUZZED)) )) || exit 1; done
 
+hour: .venv/.stamp
+	$(BIN)/python -m pytest -q -m slow $(if $(SEED),--seed $(SEED)) tests/reactor/test_faulty_drive.py
+
 check: static test
 
 static: .venv/.stamp
@@ -59,6 +64,16 @@ static: .venv/.stamp
 
 bench: .venv/.stamp
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# In an environment of their own, as neither is needed to run or to test anything.
+.cache/audit/.stamp:
+	@$(PYTHON) -m venv .cache/audit
+	@.cache/audit/bin/pip install --quiet --disable-pip-version-check bandit pip-audit
+	@touch $@
+
+audit: .venv/.stamp .cache/audit/.stamp
+	.cache/audit/bin/bandit --quiet --recursive --configfile pyproject.toml components
+	.cache/audit/bin/pip-audit --progress-spinner off --skip-editable --path $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')
 
 services: .cache/kafka/.stamp .cache/ferretdb gpsd faketime
 	@echo 'Apache Kafka and FerretDB are here: make test'

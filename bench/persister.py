@@ -60,7 +60,7 @@ def persisted(
     keys: ServerKeys, registry: Registry, archive: SqliteArchive, arrivals: Sequence[Arrival], n: int
 ) -> None:
     """Take the arrivals n at a time: stored, and receipts signed."""
-    persister = Persister(Judge(lambda: keys.unwrap, registry.device), archive)
+    persister = Persister(Judge(lambda: keys.unwrap, registry.sender), archive)
     for first in range(0, len(arrivals), n):
         sign(keys, persister.persist(arrivals[first : first + n]))
 
@@ -90,7 +90,7 @@ def main() -> None:
         with Registry.open(home.registry, write=True) as registry:
             arrivals = envelopes(registry, keys)
         registry = Registry.open(home.registry)
-        judge = Judge(lambda: keys.unwrap, registry.device)
+        judge = Judge(lambda: keys.unwrap, registry.sender)
         packets = [judge.judge(one) for one in arrivals]
         archive, feed = SqliteArchive(folder / "steps.db"), SqliteFeed(folder / "feed.db")
         batches = [packets[first : first + BATCH] for first in range(0, PACKETS, BATCH)]

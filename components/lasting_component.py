@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import ApplicationSession
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from components.keyfile import KeyFile
+from components.metrics import Pulse, View
 
 _PAUSE_S: Final = 0.5
 _JITTER: Final = 0.1
@@ -29,16 +31,25 @@ class LastingComponent(Component):
         key: Who joins.
         transport: Autobahn's transport, without its number of retries, which is unbounded.
         meanwhile: What goes on without a session, in words, for the log.
+        listen: Address at which it is seen from outside (`http_view`); "" for none.
+
+    Attributes:
+        pulse: Of its working loop.
     """
 
-    def __init__(self, realm: str, key: KeyFile, transport: Mapping[str, object], meanwhile: str) -> None:
+    def __init__(
+        self, realm: str, key: KeyFile, transport: Mapping[str, object], meanwhile: str, listen: str = ""
+    ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             main=self._serve,
             realm=realm,
             transports=[{**transport, "max_retries": -1, "retry_delay_jitter": _JITTER}],
             authentication={"cryptosign": {"authid": key.authid, "privkey": key.private_key}},
         )
+        self.pulse = Pulse()
         self._meanwhile = meanwhile
+        self._listen = listen
+        self._port: Any = None
         self._trouble = ""
         self._finishing: Deferred[None] | None = None
         self._log = Logger(namespace=type(self).__module__)
@@ -46,6 +57,10 @@ class LastingComponent(Component):
 
     async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
         """Start what does not need a session."""
+        raise NotImplementedError
+
+    def view(self) -> View:
+        """Return how it is seen from outside; it has begun."""
         raise NotImplementedError
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -77,6 +92,7 @@ class LastingComponent(Component):
         if self._is_ending():
             return
         await self.begin(reactor)
+        self._show(reactor)
         reactor.addSystemEventTrigger("before", "shutdown", self.finish)
         while not self._is_ending():
             with contextlib.suppress(Exception):
@@ -85,6 +101,18 @@ class LastingComponent(Component):
             if not self._is_ending():
                 await deferLater(reactor, _PAUSE_S + random.random())  # noqa: S311 - jitter
         await self.finish()
+
+    def _show(self, reactor: Any) -> None:  # noqa: ANN401
+        if not self._listen:
+            return
+        # A web server, which most agents do without.
+        from components import http_view  # noqa: PLC0415
+
+        try:
+            self._port = http_view.listen(reactor, self._listen, self.view(), self.pulse)
+        except CannotListenError as error:
+            # A car without a recorder is worse than one without metrics.
+            self._log.error("metrics are not served at {address}: {error}", address=self._listen, error=error)
 
     def _is_ending(self) -> bool:
         return self._finishing is not None
@@ -103,5 +131,7 @@ class LastingComponent(Component):
 
     async def _finish(self) -> None:
         await self.end()
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
         with contextlib.suppress(Exception):
             await super().stop()  # type: ignore[no-untyped-call]

@@ -1,9 +1,11 @@
 """One TOML file -> a tree of frozen dataclasses, every fault reported at once with its path.
 
 A shape is a dataclass whose fields are tables, themselves dataclasses whose fields are keys. Field types: str, int,
-float, bool, Path (relative ones stand beside the file), tuple[float, ...], tuple[str, ...] and Literal of strings. A
-field without a default is required. `checked` adds a rule to a field; a rule between fields of a table is a ValueError
-of its `__post_init__`, whose text begins with the key.
+float, bool, Path (relative ones stand beside the file), tuple[float, ...], tuple[str, ...], Mapping[str, float]
+and Literal of strings. A field without a default is required. `checked` adds a rule to a field; rules between fields of
+a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
+
+No fault shows the password of a URI, or what was given for a field with repr=False.
 
 Reads one file of at most MAX_BYTES; otherwise pure. It knows nothing of what the keys mean.
 """
@@ -13,10 +15,10 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from components.bounded_file import read_text
@@ -79,6 +81,15 @@ def is_address(text: str) -> bool:
     return is_url(f"tcp://{text}", "tcp") and re.search(r":[0-9]{1,5}\Z", text) is not None and "/" not in text
 
 
+def without_password(uri: str) -> str:
+    """Return a URI as it may be shown.
+
+    >>> without_password("mongodb://odograph:secret@db.example:27017/cars")
+    'mongodb://…@db.example:27017/cars'
+    """
+    return re.sub(r"//.*@", "//…@", uri)
+
+
 def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, faults: list[str]) -> T | None:
     names, before = [one.name for one in fields(shape)], len(faults)  # type: ignore[arg-type]
     for key in sorted(table.keys() - set(names)):
@@ -111,7 +122,7 @@ def _made(shape: type[T], found: Mapping[str, object], at: str, faults: list[str
     try:
         return shape(**found)
     except ValueError as error:
-        faults.append(f"{at}{error}")
+        faults += [f"{at}{text}" for text in error.args]
         return None
 
 
@@ -123,12 +134,12 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
         return _path(given, base) if isinstance(given, str) and given else None
     if kind == tuple[str, ...]:
         return tuple(given) if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
+    if kind == Mapping[str, float]:
+        numbers = _numbers(given.values()) if isinstance(given, Mapping) else None
+        return None if numbers is None else dict(zip(cast("Mapping[str, float]", given), numbers, strict=True))
     if kind is float or get_origin(kind) is tuple:
-        given = given if isinstance(given, list) and kind is not float else [given]
-        numbers = [float(one) for one in given if _is_number(one)]
-        if len(numbers) < len(given):
-            return None
-        return numbers[0] if kind is float else tuple(numbers)
+        numbers = _numbers(given if isinstance(given, list) and kind is not float else [given])
+        return numbers[0] if numbers and kind is float else numbers
     return given if type(given) is kind and (kind is not int or _is_number(given)) else None
 
 
@@ -154,23 +165,32 @@ def _key(name: str) -> str:
     return name if name.isidentifier() and len(name) <= _MAX_SHOWN else _shown(name)
 
 
-def _got(given: object, of: dataclasses.Field[Any]) -> str:
-    """Say what was given; nothing of a field that is not for anybody to see."""
-    return f", got {_shown(given)}" if of.repr else ""
-
-
 def _shown(given: object) -> str:
     """Return a short repr, whatever it is: a number of a million digits or a tree of a thousand branches."""
     try:
-        text = repr(given)
+        text = without_password(repr(given))
     except (ValueError, RecursionError):
         return "something too large to show"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
+def _got(given: object, of: dataclasses.Field[Any]) -> str:
+    """Say what was given; nothing of a field that is not for anybody to see."""
+    return f", got {_shown(given)}" if of.repr else ""
+
+
+def _numbers(given: Iterable[object]) -> tuple[float, ...] | None:
+    """Return them all as floats; None where one is no number."""
+    found = tuple(given)
+    numbers = tuple(float(one) for one in found if _is_number(one))
+    return numbers if len(numbers) == len(found) else None
+
+
 def _words(kind: Any) -> str:  # noqa: ANN401 - a type form
     if get_origin(kind) is Literal:
         return " or ".join(f'"{word}"' for word in get_args(kind))
+    if kind == Mapping[str, float]:
+        return "a table of numbers"
     if get_origin(kind) is tuple:
         return "a list of texts" if get_args(kind)[0] is str else "a list of numbers"
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]

@@ -22,6 +22,7 @@ from components.wire.signals import (
     OxygenSensor,
     Signal,
     TroubleCode,
+    most_raw,
     span,
 )
 from components.wire.summary import STATISTICS
@@ -69,7 +70,8 @@ def value(signal: Signal) -> Json:  # noqa: PLR0911 - one return a kind of codec
         case OxygenSensor() as codec:
             # FE: the greatest trim, as FF means none.
             none, full = codec.decode(0), codec.decode(0xFFFE)
-            volts = {"type": "number", "minimum": none["voltage_v"], "maximum": full["voltage_v"]}
+            most = codec.decode(most_raw(signal))["voltage_v"]
+            volts = {"type": "number", "minimum": none["voltage_v"], "maximum": most}
             bounds = {"minimum": none["trim_percent"], "maximum": full["trim_percent"]}
             return closed({"voltage_v": volts, "trim_percent": {"type": ["number", "null"], **bounds}})
         case MonitorStatus():
@@ -158,6 +160,14 @@ def packet_v1() -> Json:
         "last_seen": moment,
     })  # fmt: skip
     gap = closed({"from": moment, "to": moment, "reason": {"enum": list(packet.GAP_REASONS)}})
+    lost = closed({
+        "session": {"oneOf": [{"type": "null"}, hex16], "description": "null: not known."},
+        "from": moment,
+        "to": moment,
+        "what": {"enum": list(packet.LOST_WHAT)},
+        "count": {"type": ["integer", "null"], "minimum": 1, "maximum": LARGEST, "description": "null: not known."},
+        "reason": {"enum": list(packet.LOST_REASONS)},
+    })  # fmt: skip
     form = closed({
         "schema": {"const": packet.SCHEMA},
         "id": text(f"{ID_PATTERN}/{_HEX}/[0-9]{{8}}T[0-9]{{6}}Z", "<device>/<session>/<minute>"),
@@ -185,8 +195,10 @@ def packet_v1() -> Json:
                                "What the car froze with its code.", tuple(BY_KEY)),
         "gaps": {"type": "array", "items": gap, "maxItems": packet.MAX_LIST,
                  "description": "Times, half-open, of which readings are missing."},
+        "lost": {"type": "array", "items": lost, "minItems": 1, "maxItems": packet.MAX_LIST,
+                 "description": "What the device recorded, or should have, and no packet will bring; half-open."},
         "config_hash": text(_HEX, "Of the device's configuration: SHA-256, first 16 digits."),
-    }, optional=("clock_fix", "readings", "freeze_frame"))  # fmt: skip
+    }, optional=("clock_fix", "readings", "freeze_frame", "lost"))  # fmt: skip
     definitions = {
         "moment": text(rf"{_DAY}T{_TIME}\.[0-9]{{3}}Z", "RFC 3339, UTC, ms"),
         "reason": {"enum": list(REASONS), "description": "Why there is no value."},

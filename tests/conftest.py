@@ -13,6 +13,11 @@ REQUIRED = os.environ.get("ODOGRAPH_REQUIRE_SERVICES") == "1"
 """Whether a service that is not here is a failure (in CI) or a skip that says how to get it (elsewhere)."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--seed`: of what is random in a slow test, so that it can be had again."""
+    parser.addoption("--seed", type=int)
+
+
 def missing(reason: str) -> Never:
     """End the test that needs something which is not here: skipped, or failed where services are required."""
     if REQUIRED:

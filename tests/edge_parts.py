@@ -114,13 +114,13 @@ def wamp_trust(clock: Clock, receipt_seed: int = 2) -> WampTrust:
 
 
 @cache
-def _server_key() -> Any:  # noqa: ANN401 - one of many kinds of key, as pyca types it
+def server_private_key() -> Any:  # noqa: ANN401 - one of many kinds of key, as pyca types it
     return load_pem_private_key(server_rsa().export_key(), None)
 
 
 def opened(sealed: bytes) -> bytes:
     """The plaintext of an envelope that `sealer` made."""
-    return envelope.parse(sealed).open({"a" * 16: _server_key()})
+    return envelope.parse(sealed).open({"a" * 16: server_private_key()})
 
 
 def packet_of(sealed: bytes) -> Packet:

@@ -28,6 +28,12 @@ def can_lines(ecu: str, data: bytes) -> list[str]:
     return [*lines, *(f"{ecu}2{number % 16:X}{part}" for number, part in enumerate(parts, 1))]
 
 
+def older_line(header: str, data: bytes) -> str:
+    """An ECU's answer as an ELM327 shows it on ISO 9141-2 and KWP: header, data, their sum."""
+    frame = bytes.fromhex(header) + data
+    return (frame + bytes([sum(frame) % 256])).hex().upper()
+
+
 def bit_map(base: int, pids: Iterable[int]) -> bytes:
     """The answer to 00, 20, 40 or 60: which of the next 32 PIDs there are."""
     return sum(1 << 32 - (pid - base) for pid in pids if base < pid <= base + 32).to_bytes(4, "big")

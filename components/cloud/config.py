@@ -1,12 +1,14 @@
 """server.toml: what a persister and the server-side commands must know, as frozen dataclasses; and its first text."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from components import settings
-from components.settings import checked
+from components.keyfile import refuse_open_file
+from components.metrics import Metrics
+from components.settings import checked, without_password
 
 HOST: Final = "127.0.0.1"
 DEVICE_URL: Final = f"ws://{HOST}:8080/ws"
@@ -109,11 +111,19 @@ class Server:
     feed: Feed
     registry: RegistryFile
     keys: Keys
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def read_server(path: Path) -> Server:
-    """Read server.toml; relative paths in it stand beside the file. ConfigError with every fault at once."""
+    """Read server.toml; relative paths in it stand beside the file.
+
+    Raises:
+        ConfigError: It has faults, all of which are listed; or a password, and others may read it.
+    """
     server = settings.read(path.absolute(), Server)
+    if any(without_password(uri) != uri for uri in (server.archive.uri, server.feed.uri)):
+        # A password makes it a file of secrets.
+        refuse_open_file(path)
     base = path.absolute().parent
     return replace(
         server,

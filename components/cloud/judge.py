@@ -67,11 +67,12 @@ class Judge:
 
     Attributes:
         server_keys: Gives the server's private keys by kid, as they are now.
-        known: Looks a device up in the registry; None when it is not there.
+        known: Looks a device up in the registry, with its key of that kid if it had such a one not long ago; None when
+            it is not there.
     """
 
     server_keys: Callable[[], Mapping[str, PrivateKey]]
-    known: Callable[[str], KnownDevice | None]
+    known: Callable[[str, str], KnownDevice | None]
 
     def judge(self, arrival: Arrival) -> StoredPacket:
         """Return the packet that an envelope holds.
@@ -84,7 +85,7 @@ class Judge:
         header = sealed.header
         if not header.device == topics.device_of(arrival.topic) == arrival.publisher:
             raise RejectedError("device_mismatch", f"{header.device} in {arrival.topic} by {arrival.publisher}")
-        device = self.known(header.device)
+        device = self.known(header.device, header.device_kid)
         if device is None:
             raise NotYetError("unknown_device", header.device)
         if device.state != "active":

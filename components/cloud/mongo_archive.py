@@ -75,7 +75,9 @@ class MongoArchiveReader:
             )
             database = self._client.get_default_database()
         except (PyMongoError, ValueError) as error:
-            raise ConfigError(f"not a MongoDB URI ({error})", "write mongodb://host:port/database") from error
+            # Of a password with a character that should be escaped, the driver's words may show a part.
+            why = "" if "@" in uri else f" ({error})"
+            raise ConfigError(f"not a MongoDB URI{why}", "write mongodb://host:port/database") from None
         # Whatever the URI says: a receipt promises this much, and a `duplicate` that a fail-over could still roll
         # back would be a lost packet.
         database = database.with_options(

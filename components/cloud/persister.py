@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from twisted.logger import Logger
 
+from components import packet_log
 from components.cloud.judge import Addressee, Arrival, Judge
 from components.cloud.ports import Archive, DeadLetter, StoredPacket
 from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
@@ -130,15 +131,19 @@ class Persister:
     ) -> Receipt:
         self._count(outcome)
         name = digest(arrival.envelope)
+        packet_log.tell(self._log, outcome, packet.id, envelope=name)
         if outcome == "conflict":
-            self._log.error("conflict: {id} is stored with another content", id=packet.id)
             return Receipt(name, packet.id, "rejected", "conflict")
         return Receipt(name, packet.id, outcome)
 
     def _refusal(self, arrival: Arrival, status: Literal["rejected", "retry"], code: str) -> Receipt:
         self._count(status)
         self._count(f"{status}.{code}")
-        return Receipt(digest(arrival.envelope), None, status, code, RETRY_AFTER_S if status == "retry" else None)
+        name = digest(arrival.envelope)
+        event: packet_log.Event = "rejected" if status == "rejected" else "retried"
+        # Not by its id: what crashed the judge may crash whoever reads it again.
+        packet_log.tell(self._log, event, None, envelope=name, topic=arrival.topic, code=code)
+        return Receipt(name, None, status, code, RETRY_AFTER_S if status == "retry" else None)
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

@@ -10,14 +10,16 @@ from components import keyfile
 from components.cloud.config import Server
 from components.cloud.judge import Judge
 from components.cloud.keys import KeyRing
+from components.cloud.outside import Outside
 from components.cloud.persister import Persister
 from components.cloud.sqlite_registry import Registry
 from components.cloud.stores import open_archive, open_archive_reader, open_feed
+from components.cloud.wamp_enrol import Enrolment
 from components.cloud.wamp_fleet import Fleet
 from components.cloud.wamp_intake import SWEEP_AFTER_MS, Intake
 from components.lane import Lane
 from components.lasting_component import LastingComponent
-from components.wire import receipt
+from components.wire import bundle, receipt
 from components.wire.receipt import Receipt
 from components.wire.topics import REALM
 
@@ -36,7 +38,8 @@ class PersistComponent(LastingComponent):
         kind = "websocket" if server.router.url.startswith("ws") else "rawsocket"
         serializer: dict[str, object] = {"serializers": ["cbor"]} if kind == "websocket" else {"serializer": "cbor"}
         transport = {"type": kind, "url": server.router.url, **serializer} | _RECONNECT
-        super().__init__(REALM, keyfile.read_key_file(server.keys.persister), transport, "the attempts go on")
+        key, words = keyfile.read_key_file(server.keys.persister), "the attempts go on"
+        super().__init__(REALM, key, transport, words, server.metrics.listen)
         base = server.keys.dir.parent
         ring = KeyRing(server.keys.dir)
         self._registry = Registry.open(server.registry.path)
@@ -47,15 +50,17 @@ class PersistComponent(LastingComponent):
         self._feed = open_feed(server.feed.uri, base)
         self._lane, self._feed_lane, self._read_lane = (Lane(reactor, name) for name in ("archive", "feed", "fleet"))
         self.intake = Intake(
-            Persister(Judge(lambda: ring.keys().unwrap, self._registry.device), self._archive),
+            Persister(Judge(lambda: ring.keys().unwrap, self._registry.sender), self._archive),
             self._feed,
             self._lane,
             self._feed_lane,
             server.intake.shard_ids(),
             lambda kid, receipts: _signed(ring, kid, receipts),
+            lambda: self.pulse.beat(reactor.seconds()),
         )
         self._fleet_registry = Registry.open(server.registry.path)
         self._fleet = Fleet(self._reader, self._fleet_registry, self._read_lane, ring.keys)
+        self._enrolment = Enrolment(server.registry.path, self._read_lane, lambda: bundle.dump(ring.keys().newest))
         self._sweep = LoopingCall(self.intake.sweep)
 
     async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
@@ -66,9 +71,14 @@ class PersistComponent(LastingComponent):
         self._sweep.clock = reactor
         self._sweep.start(SWEEP_AFTER_MS / 1000)
 
+    def view(self) -> Outside:
+        """Return the persister, seen from outside."""
+        return Outside(self.intake)
+
     async def attend(self, session: ApplicationSession) -> None:
-        """Take packets, and answer operators."""
+        """Take packets, answer operators, enrol devices."""
         await self._fleet.attend(session)
+        await self._enrolment.attend(session)
         await self.intake.attend(session)
 
     async def end(self) -> None:

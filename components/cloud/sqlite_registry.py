@@ -1,81 +1,55 @@
 """Who there is: devices, operators and persisters, with their public keys and states, in one SQLite file. Rim.
 
-Written by the command line only; the router's authenticator and the persisters open it read-only and read afresh each
-time, so that a device which was just added is let in at once. It holds public keys and names, never a private key.
-The journal is a rollback journal, because a WAL needs a writable directory even for readers.
+Written by the command line, and by a persister when a device enrols or changes its key; the router opens it read-only.
+All read it afresh each time, so that whoever was just added is let in at once. It holds public keys, hashes and names,
+never a private key or a code. Every change is in its audit log, in the same transaction. The journal is a rollback
+journal, because a WAL needs a writable directory even for readers, and because there are several writers.
 """
 
-import re
+import os
+import pwd
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Self, TypeVar
 
+from components.cloud import registry_schema, sqlite_audit
+from components.cloud.registry_schema import VERSION
+from components.cloud.sqlite_audit import AuditLog
+from components.cloud.who import (
+    OLD_KEY_MS,
+    Device,
+    Invitation,
+    Principal,
+    Role,
+    Standing,
+    State,
+    check_pubkey,
+    difference,
+)
 from components.sqlite_file import transaction
-from components.wire.errors import ConfigError, UnavailableError
+from components.wire.bundle import key_id
+from components.wire.errors import ConfigError, RefusedError, UnavailableError
 from components.wire.topics import check_id
 
-VERSION: Final = 1
-State = Literal["active", "revoked"]
-Role = Literal["viewer", "technician", "admin", "persister"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
+MAX_REFUSED: Final = 5
+"""So many refused attempts with the right ticket lock an invitation."""
 
-_PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
 _BUSY_TIMEOUT_S: Final = 2.0
-_SCHEMA: Final = f"""
-CREATE TABLE devices (
-    id TEXT PRIMARY KEY, pubkey TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('active', 'revoked')),
-    account TEXT NOT NULL, vehicle TEXT NOT NULL, driver TEXT NOT NULL,
-    added_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL
-) STRICT;
-CREATE TABLE principals (
-    id TEXT PRIMARY KEY, pubkey TEXT NOT NULL,
-    role TEXT NOT NULL CHECK (role IN ('viewer', 'technician', 'admin', 'persister')),
-    state TEXT NOT NULL CHECK (state IN ('active', 'revoked')),
-    added_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL
-) STRICT;
-PRAGMA user_version = {VERSION};
-"""
+_NOTES: Final = ("account", "vehicle", "driver", "notes")
+_LIMITS: Final = ("role", "account", "devices", "expires_ms")
+_FROM: Final[Mapping[State, tuple[State, ...]]] = {
+    "suspended": ("active",),
+    "active": ("suspended",),
+    "revoked": ("invited", "active", "suspended"),
+}
+"""Which states a device may come from when its state is set; to be enrolled is not in here."""
+_DONE: Final[Mapping[State, str]] = {"suspended": "suspended", "active": "resumed", "revoked": "revoked"}
 
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device as the registry knows it; `account`, `vehicle` and `driver` are "" where nothing was said.
-
-    Attributes:
-        pubkey: Ed25519 public key, 64 hex digits in lower case; it joins with it and signs packets with it.
-        added_ms, changed_ms: ms UTC.
-    """
-
-    id: str
-    pubkey: str
-    state: State
-    account: str
-    vehicle: str
-    driver: str
-    added_ms: int
-    changed_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """An operator or a persister as the registry knows it; fields as in `Device`."""
-
-    id: str
-    pubkey: str
-    role: Role
-    state: State
-    added_ms: int
-    changed_ms: int
-
-
-def check_pubkey(pubkey: str) -> str:
-    """Return `pubkey` in lower case if it is 64 hex digits; ConfigError otherwise."""
-    if not _PUBKEY.fullmatch(pubkey.lower()):
-        raise ConfigError("public key is not 64 hex digits", "`odograph edge init` prints the one to give here")
-    return pubkey.lower()
+T = TypeVar("T", Device, Principal, Invitation)
 
 
 class Registry:
@@ -84,9 +58,10 @@ class Registry:
     The connection may be used from any one thread at a time (a Lane's).
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, by: str) -> None:
         self._path = path
         self._connection = connection
+        self._by = by
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -96,12 +71,17 @@ class Registry:
         except FileExistsError:
             raise ConfigError(f"{path} is there already") from None
         connection = _connect(path, "rw")
-        connection.executescript(_SCHEMA)
-        return cls(path, connection)
+        registry_schema.make(connection, _now_ms(), _user())
+        return cls(path, connection, _user())
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> Self:
+    def open(cls, path: Path, *, write: bool = False, by: str = "") -> Self:
         """Open an existing registry, read-only unless `write`.
+
+        Args:
+            path: registry.db.
+            write: One of an earlier version is then brought to this one.
+            by: Who writes, for the audit log; the command line's user when it is not given.
 
         Raises:
             ConfigError: There is none, or it is not of this version; the hint says what to do.
@@ -109,10 +89,14 @@ class Registry:
         """
         if not path.is_file():
             raise ConfigError(f"{path} does not exist", f"run: odograph init --home {path.parent}")
+        by = by or _user()
         connection = None
         try:
             connection = _connect(path, "rw" if write else "ro")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 1 and write:
+                registry_schema.migrate(connection, _now_ms(), by)
+                version = VERSION
         except sqlite3.DatabaseError as error:
             if connection is not None:
                 connection.close()
@@ -121,9 +105,9 @@ class Registry:
             raise ConfigError(f"{path} is not a registry", "restore it, or run: odograph init --home NEW") from error
         if version != VERSION:
             connection.close()
-            hint = "install the odograph that made it" if version else "run: odograph init --home NEW"
-            raise ConfigError(f"{path} has registry version {version}, this odograph reads version {VERSION}", hint)
-        return cls(path, connection)
+            message = f"{path} has registry version {version}, this odograph reads version {VERSION}"
+            raise ConfigError(message, _remedy(path, version))
+        return cls(path, connection, by)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -135,30 +119,85 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def audit(self) -> AuditLog:
+        """The log of all changes; its head moves with every one of them."""
+        return AuditLog(self._path, self._connection)
+
     def device(self, device_id: str) -> Device | None:
         """Return the device as it is now; None when there is none of that id."""
-        with self._reading():
-            row = self._connection.execute("SELECT * FROM devices WHERE id = ?", (device_id,)).fetchone()
-        return Device(*row) if row else None
+        return _only(self._rows(Device, "device WHERE id = ?", device_id))
 
     def devices(self) -> list[Device]:
         """Return every device, by id; may be empty."""
+        return self._rows(Device, "device ORDER BY id")
+
+    def device_key(self, device_id: str, kid: str, now_ms: int) -> str | None:
+        """Return the public key of that kid by which a device signed not long ago; None when it has none such.
+
+        Args:
+            device_id: Whose packet it is.
+            kid: `device_kid` of the packet's header.
+            now_ms: ms UTC.
+        """
+        query = "SELECT pubkey FROM old_key WHERE device = ? AND kid = ? AND until_ms > ?"
         with self._reading():
-            return [Device(*row) for row in self._connection.execute("SELECT * FROM devices ORDER BY id")]
+            row = self._connection.execute(query, (device_id, kid, now_ms)).fetchone()
+        return str(row[0]) if row else None
+
+    def sender(self, device_id: str, kid: str) -> Device | None:
+        """Return a device with the key by which its packet must be signed: its own, or the one before that `kid` names.
+
+        Args:
+            device_id, kid: `device` and `device_kid` of the packet's header.
+        """
+        one = self.device(device_id)
+        before = self.device_key(device_id, kid, _now_ms()) if one is not None else None
+        return replace(one, pubkey=before) if one is not None and before else one
+
+    def invitation(self, device_id: str) -> Invitation | None:
+        """Return a device's invitation, used or not; None when it was never invited."""
+        return _only(self._rows(Invitation, "invitation WHERE device = ?", device_id))
 
     def principal(self, principal_id: str) -> Principal | None:
         """Return the operator or persister as it is now; None when there is none of that id."""
-        with self._reading():
-            row = self._connection.execute("SELECT * FROM principals WHERE id = ?", (principal_id,)).fetchone()
-        return Principal(*row) if row else None
+        return _only(self._rows(Principal, "principal WHERE id = ?", principal_id))
 
     def principals(self) -> list[Principal]:
         """Return every operator and persister, by id; may be empty."""
-        with self._reading():
-            return [Principal(*row) for row in self._connection.execute("SELECT * FROM principals ORDER BY id")]
+        return self._rows(Principal, "principal ORDER BY id")
+
+    def standing(self, name: str, now_ms: int) -> Standing | None:
+        """Return on what a session of this device, operator or persister rests; None when it may not join."""
+        device = self.device(name)
+        if device is not None:
+            return Standing("device", device.pubkey) if device.state == "active" else None
+        one = self.principal(name)
+        if one is None or not one.admitted(now_ms):
+            return None
+        reach = None
+        if one.limited:
+            of_account = self._rows(Device, "device WHERE account = ? AND account <> ''", one.account)
+            reach = frozenset(one.devices) | {device.id for device in of_account}
+        return Standing(one.role, one.pubkey, reach, one.expires_ms)
+
+    def enrolling(self, name: str, now_ms: int) -> Standing | None:
+        """Return on what a session that enrols a device rests; None when there is no code for it that is good."""
+        invitation = self.invitation(name)
+        if invitation is None or why_not(invitation, self.device(name), now_ms):
+            return None
+        return Standing("enrolling", invitation.ticket_sha256, None, invitation.expires_ms)
 
     def add_device(
-        self, device_id: str, pubkey: str, now_ms: int, *, account: str = "", vehicle: str = "", driver: str = ""
+        self,
+        device_id: str,
+        pubkey: str,
+        now_ms: int,
+        *,
+        account: str = "",
+        vehicle: str = "",
+        driver: str = "",
+        notes: str = "",
     ) -> Device:
         """Add an active device and return it.
 
@@ -166,40 +205,193 @@ class Registry:
             ConfigError: The id is not valid or taken (by a device, an operator or a persister), or the key is no key;
                 nothing was changed.
         """
-        one = Device(
-            check_id(device_id, "device"), check_pubkey(pubkey), "active", account, vehicle, driver, now_ms, now_ms
-        )
+        check_id(device_id, "device")
+        key = check_pubkey(pubkey)
+        one = Device(device_id, key, "active", account, vehicle, driver, notes, added_ms=now_ms, changed_ms=now_ms)
         with self._writing():
             self._refuse_taken(one.id)
-            row = (one.id, one.pubkey, one.state, account, vehicle, driver, now_ms, now_ms)
-            self._connection.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._put("device", one)
+            self._note(now_ms, "device.added", one.id, _told(one, "pubkey", *_NOTES))
         return one
 
-    def revoke_device(self, device_id: str, now_ms: int) -> Device:
-        """Set a device's state to revoked and return it; revoking again changes nothing. ConfigError when unknown."""
+    def invite_device(self, invitation: Invitation, now_ms: int, **notes: Any) -> Device:  # noqa: ANN401 - by field
+        """Add an invited device, or give one that is invited another code; return it.
+
+        Args:
+            invitation: The code's public half; one that the device had is void.
+            now_ms: ms UTC.
+            notes: Any of account, vehicle, driver, notes; what is not given stays.
+
+        Raises:
+            ConfigError: The id is not valid, or taken by anybody but a device that is still invited.
+        """
+        name = check_id(invitation.device, "device")
         with self._writing():
-            self._connection.execute(
-                "UPDATE devices SET state = 'revoked', changed_ms = ? WHERE id = ? AND state <> 'revoked'",
-                (now_ms, device_id),
-            )
+            one = self.device(name)
+            if one is None or one.state != "invited":
+                self._refuse_taken(name)
+                one = Device(name, "", "invited", "", "", "", "", now_ms, now_ms)
+            one = replace(one, changed_ms=now_ms, **notes)
+            self._put("device", one)
+            self._put("invitation", invitation)
+            self._note(now_ms, "device.invited", name, {"expires_ms": invitation.expires_ms, **_told(one, *_NOTES)})
+        return one
+
+    def enrol_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
+        """Use a device's invitation up for a public key whose proofs were checked, and return the active device.
+
+        With the key that used it up already, the same again: the answer may have been lost on its way.
+
+        Raises:
+            RefusedError: The code expired, is locked, was used, or the device is not invited any more.
+        """
+        with self._writing():
+            invitation, one = self.invitation(device_id), self.device(device_id)
+            why = why_not(invitation, one, now_ms, pubkey)
+            if why or invitation is None or one is None:
+                raise RefusedError(why, f"{device_id} cannot be enrolled: {why}")
+            if not invitation.used_by:
+                one = replace(one, pubkey=check_pubkey(pubkey), state="active", changed_ms=now_ms)
+                self._put("device", one)
+                self._put("invitation", replace(invitation, used_by=one.pubkey))
+                self._note(now_ms, "device.enrolled", device_id, {"pubkey": one.pubkey})
+        return one
+
+    def refuse_enrolment(self, device_id: str, reason: str, now_ms: int) -> None:
+        """Note a refused enrolment, and count it against the invitation; one that is locked takes no more notes."""
+        with self._writing():
+            invitation = self.invitation(device_id)
+            if invitation is not None and invitation.refused < MAX_REFUSED:
+                refused = invitation.refused + 1
+                self._put("invitation", replace(invitation, refused=refused))
+                self._note(now_ms, "enrolment.refused", device_id, {"reason": reason, "refused": refused})
+
+    def rekey_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
+        """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.
+
+        With the key that it has already, nothing changes. ConfigError when it is not active, or had that key before.
+        """
+        check_pubkey(pubkey)
+        with self._writing():
+            one = self._known(device_id)
+            if one.state != "active":
+                raise ConfigError(f"{device_id} is {one.state}")
+            if one.pubkey != pubkey:
+                if self.device_key(device_id, key_id(bytes.fromhex(pubkey)), now_ms):
+                    raise ConfigError(f"{device_id} had this key before", "make a new one")
+                self._connection.execute("DELETE FROM old_key WHERE until_ms <= ?", (now_ms,))
+                row = (device_id, key_id(bytes.fromhex(one.pubkey)), one.pubkey, now_ms + OLD_KEY_MS)
+                self._connection.execute("INSERT INTO old_key VALUES (?, ?, ?, ?)", row)
+                self._note(now_ms, "device.rekeyed", device_id, {"pubkey": [one.pubkey, pubkey]})
+                one = replace(one, pubkey=pubkey, changed_ms=now_ms)
+                self._put("device", one)
+        return one
+
+    def set_state(self, device_id: str, state: State, now_ms: int) -> Device:
+        """Suspend, resume (`active`) or revoke a device and return it; in that state already, nothing changes.
+
+        ConfigError when it is unknown, or cannot come there from where it is; revoked is for ever.
+        """
+        with self._writing():
+            one = self._known(device_id)
+            if one.state != state:
+                if one.state not in _FROM.get(state, ()):
+                    raise ConfigError(f"{device_id} is {one.state}: it cannot be {_DONE.get(state, state)}")
+                self._note(now_ms, f"device.{_DONE[state]}", device_id, {"state": [one.state, state]})
+                one = replace(one, state=state, changed_ms=now_ms)
+                self._put("device", one)
+        return one
+
+    def set_device(self, device_id: str, now_ms: int, **notes: Any) -> Device:  # noqa: ANN401 - by field
+        """Change any of account, vehicle, driver and notes of a device and return it. ConfigError when unknown."""
+        with self._writing():
+            before = self._known(device_id)
+            one = replace(before, changed_ms=now_ms, **notes)
+            if changed := difference(before, one, _NOTES):
+                self._put("device", one)
+                self._note(now_ms, "device.changed", device_id, changed)
+        return one if changed else before
+
+    def add_principal(
+        self,
+        principal_id: str,
+        pubkey: str,
+        role: Role,
+        now_ms: int,
+        *,
+        account: str = "",
+        devices: tuple[str, ...] = (),
+        expires_ms: int | None = None,
+    ) -> Principal:
+        """Add an active operator or persister and return it; ConfigError as for `add_device`."""
+        what = "persister" if role == "persister" else "operator"
+        check_id(principal_id, what)
+        key = check_pubkey(pubkey)
+        one = Principal(principal_id, key, role, "active", account, _ids(devices), expires_ms, now_ms, now_ms)
+        with self._writing():
+            self._refuse_taken(one.id)
+            self._put("principal", one)
+            self._note(now_ms, f"{what}.added", one.id, _told(one, "pubkey", *_LIMITS))
+        return one
+
+    def set_operator(self, operator_id: str, now_ms: int, **changes: Any) -> Principal:  # noqa: ANN401 - by field
+        """Change role, account, devices, expires_ms or pubkey of an active operator, or revoke them (state).
+
+        Raises:
+            ConfigError: There is no such operator, or they are revoked.
+        """
+        if "devices" in changes:
+            changes["devices"] = _ids(changes["devices"])
+        with self._writing():
+            before = self.principal(operator_id)
+            if before is None or before.role == "persister":
+                raise ConfigError(f"there is no operator {operator_id!r}", "`odograph operator list` shows them")
+            one = replace(before, changed_ms=now_ms, **changes)
+            changed = difference(before, one, (*_LIMITS, "pubkey", "state"))
+            if changed and before.state == "revoked":
+                raise ConfigError(f"{operator_id} is revoked")
+            if changed:
+                done = {"pubkey": "rekeyed", "state": "revoked"}.get(next(iter(changed)), "changed")
+                self._put("principal", one)
+                self._note(now_ms, f"operator.{done}", operator_id, changed)
+        return one if changed else before
+
+    def note_keys(self, kid: str, before: str, removed: Sequence[str], now_ms: int) -> None:
+        """Note that the server's keys were rotated: to `kid`, from `before`, and which were removed for their age."""
+        with self._writing():
+            self._note(now_ms, "keys.rotated", kid, {"before": before, "removed": list(removed)})
+
+    def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
+        names = [one.name for one in fields(shape)]
+        query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - ours
+        with self._reading():
+            rows = self._connection.execute(query, values).fetchall()
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        if shape is Principal:
+            for one in found:
+                one["devices"] = tuple(one["devices"].split(",")) if one["devices"] else ()
+        return [shape(**one) for one in found]
+
+    def _put(self, table: str, one: Device | Principal | Invitation) -> None:
+        names = [field.name for field in fields(one)]
+        row = [getattr(one, name) for name in names]
+        row = [",".join(value) if isinstance(value, tuple) else value for value in row]
+        marks = ", ".join("?" * len(row))
+        statement = f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
+        self._connection.execute(statement, row)
+
+    def _note(self, at_ms: int, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        sqlite_audit.append(self._connection, at_ms, action, self._by, subject, detail)
+
+    def _known(self, device_id: str) -> Device:
         one = self.device(device_id)
         if one is None:
             raise ConfigError(f"there is no device {device_id!r}", "`odograph device list` shows them")
         return one
 
-    def add_principal(self, principal_id: str, pubkey: str, role: Role, now_ms: int) -> Principal:
-        """Add an active operator or persister and return it; ConfigError as for `add_device`."""
-        what = "persister" if role == "persister" else "operator"
-        one = Principal(check_id(principal_id, what), check_pubkey(pubkey), role, "active", now_ms, now_ms)
-        with self._writing():
-            self._refuse_taken(one.id)
-            row = (one.id, one.pubkey, one.role, one.state, now_ms, now_ms)
-            self._connection.execute("INSERT INTO principals VALUES (?, ?, ?, ?, ?, ?)", row)
-        return one
-
     def _refuse_taken(self, name: str) -> None:
         """Ids are one space: the router knows a peer by its id alone."""
-        for table, what in (("devices", "a device"), ("principals", "an operator or persister")):
+        for table, what in (("device", "a device"), ("principal", "an operator or persister")):
             row = self._connection.execute(f"SELECT state FROM {table} WHERE id = ?", (name,)).fetchone()  # noqa: S608
             if row:
                 raise ConfigError(f"there is {what} {name!r} already ({row[0]})", "choose another id")
@@ -219,6 +411,57 @@ class Registry:
                 yield
         except sqlite3.Error as error:
             raise UnavailableError(f"{self._path} cannot be written: {error}") from error
+
+
+def why_not(invitation: Invitation | None, device: Device | None, now_ms: int, pubkey: str = "") -> str:
+    """Say why a device cannot be enrolled by its invitation; "" when it can.
+
+    Args:
+        invitation, device: As the registry has them.
+        now_ms: ms UTC.
+        pubkey: The key to enrol; "" to ask whether the code opens anything at all.
+    """
+    if invitation is None or device is None:
+        return "not_invited"
+    if device.state not in {"invited", "active"}:
+        return f"{device.state}_device"
+    if now_ms >= invitation.expires_ms:
+        return "code_expired"
+    if invitation.refused >= MAX_REFUSED:
+        return "code_locked"
+    return "code_used" if invitation.used_by and pubkey and pubkey != invitation.used_by else ""
+
+
+def _only(rows: list[T]) -> T | None:
+    return rows[0] if rows else None
+
+
+def _told(one: object, *names: str) -> dict[str, object]:
+    """Return the fields that say something, for the audit log."""
+    return {name: value for name in names if (value := getattr(one, name)) not in ("", (), None)}
+
+
+def _ids(devices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({check_id(one, "device") for one in devices}))
+
+
+def _remedy(path: Path, version: int) -> str:
+    if version == 1:
+        return f"run, as its owner: odograph device list --home {path.parent}"
+    return "install the odograph that made it" if version else "run: odograph init --home NEW"
+
+
+def _user() -> str:
+    """Who runs the command line, by the system's word."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return f"cli:{name}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from components.cloud.config import ARCHIVE_FORMS, FEED_FORMS
 from components.cloud.ports import Archive, ArchiveReader, Feed, FeedReader
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
-from components.settings import is_address
+from components.settings import is_address, without_password
 from components.wire.errors import ConfigError, OperatorError
 
 
@@ -97,15 +97,6 @@ def open_feed_reader(uri: str, base_dir: Path) -> FeedReader:
         bootstrap, _, prefix = _kafka(uri)
         return KafkaFeedReader(bootstrap, prefix)
     raise _unknown(uri, "a feed", FEED_FORMS)
-
-
-def without_password(uri: str) -> str:
-    """Return a URI as it may be shown.
-
-    >>> without_password("mongodb://odograph:secret@db.example:27017/cars")
-    'mongodb://…@db.example:27017/cars'
-    """
-    return re.sub(r"//.*@", "//…@", uri)
 
 
 def _sqlite_path(uri: str, base_dir: Path) -> Path | None:

@@ -1,30 +1,56 @@
-"""Authenticator and authorizer: the two procedures that the router asks about every peer. Rim.
+"""The gate: who gets in at the router, what they may do there, and when they must go. Rim.
 
-Crossbar embeds both classes in its router worker and calls them in its reactor's thread: `authenticate` reads one row
-of a local file per join, `authorize` only computes. What they decide stands in the registry and in `permissions`.
+Crossbar embeds it in its router worker and calls it in its reactor's thread: `authenticate` reads a few rows of a local
+file per join, `authorize` only computes, and once a second it looks whether the registry has changed: a session that
+rests on something that holds no more is ended. What it refuses goes into the router's own audit log.
 """
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.types import ComponentConfig
+from autobahn.wamp.types import ComponentConfig, EventDetails, SubscribeOptions
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import LoopingCall
 
 from components.cloud.last_words import leave_last_words
 from components.cloud.permissions import allowed
+from components.cloud.refusals import Note, Refusals
+from components.cloud.sqlite_audit import AuditLog, Head, router_audit
 from components.cloud.sqlite_registry import Registry
+from components.cloud.who import Standing
+from components.wire import topics
+from components.wire.enrolment import ticket_sha256
 from components.wire.errors import OdographError
 from components.wire.topics import AUTHENTICATE, AUTHORIZE, REALM
 
 REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
+ENDED: Final = "odograph.error.session_ended"
+LOOK_EVERY_S: Final = 1
+MAX_WRONG_TICKETS: Final = 5
+_PROVE_S: Final = 30
+_LOOKS_A_MINUTE: Final = 60
 
 
-class Authenticator(ApplicationSession):
-    """Lets in who is in the registry, is active there, and holds the key that stands there.
+@dataclass(slots=True)
+class _Peer:
+    """A session that was let in, or that has yet to prove its key."""
 
-    `extra.registry` is the path of registry.db, relative to the node's directory (cbdir).
+    authid: str
+    standing: Standing
+    host: str
+    since_s: float
+    ending: bool = False
+
+
+class Gate(ApplicationSession):
+    """The authenticator and the authorizer of the node, and the watch over its sessions.
+
+    `extra.registry` is the path of registry.db, relative to the node's directory (cbdir); the audit log is beside it.
     """
 
     def __init__(self, config: ComponentConfig) -> None:
@@ -32,13 +58,28 @@ class Authenticator(ApplicationSession):
         self._path = (Path(config.extra["cbdir"]) / config.extra["registry"]).resolve()
         try:
             Registry.open(self._path).close()
+            self._audit = AuditLog.open(router_audit(self._path), write=True)
         except OdographError as error:
             # Here and not in onJoin: Crossbar goes on, admitting nobody, after an error there.
             leave_last_words(f"odograph: {error}")
             raise
+        self._refusals = Refusals()
+        self._head = Head(0, "")
+        self._joined: dict[int, _Peer] = {}
+        self._proving: dict[int, _Peer] = {}
+        self._wrong_tickets: dict[str, int] = {}
+        self._looks = 0
+        self._trouble = ""
+        self._watch = LoopingCall(self._look)
 
     async def onJoin(self, _details: object) -> None:  # noqa: N802 - Autobahn's name
-        """Offer the procedure; the router admits nobody before that."""
+        """Begin to watch, then offer the two procedures; the router admits nobody before that."""
+        await self.subscribe(self._on_join, "wamp.session.on_join")
+        await self.subscribe(self._on_leave, "wamp.session.on_leave")
+        options = SubscribeOptions(match="prefix", details_arg="details")
+        await self.subscribe(self._on_event, topics.EVENT_PREFIX, options=options)
+        self._watch.start(LOOK_EVERY_S)
+        await self.register(self.authorize, AUTHORIZE)
         await self.register(self.authenticate, AUTHENTICATE)
 
     def authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, object]:
@@ -46,35 +87,22 @@ class Authenticator(ApplicationSession):
 
         One answer for every reason (unknown, revoked, another key), so that nobody learns who exists; the log has it.
         """
-        extra = details.get("authextra") or {}
-        pubkey = str(extra.get("pubkey") or "").lower()
+        method, host = details.get("authmethod"), _host(details)
         try:
-            known = self._known(authid)
+            with Registry.open(self._path) as registry:
+                if method == "ticket":
+                    standing, why = self._by_ticket(registry, authid, details.get("ticket"))
+                else:
+                    standing, why = _by_key(registry, authid, details.get("authextra"))
         except OdographError as error:
             self.log.warn("refused {authid!r}: {error}", authid=authid, error=error)  # noqa: G010 - txaio's name
             raise ApplicationError("odograph.error.unavailable", "the registry cannot be read") from error
-        role, registered = known or ("", "")
-        if not known or pubkey != registered or realm != REALM or details.get("authmethod") != "cryptosign":
-            self.log.warn("refused {authid!r}: nobody active of that id and key", authid=authid)  # noqa: G010
+        if standing is None or realm != REALM:
+            self._note(Note.of("join.refused", host, str(authid), reason=why or "wrong_realm"))
             raise ApplicationError(REFUSED, f"nobody active is called {authid!r} and has that key")
-        return {"realm": REALM, "authid": authid, "role": role, "pubkey": registered, "extra": {}}
-
-    def _known(self, authid: str) -> tuple[str, str] | None:
-        """Return role and public key of who is active, read afresh, even from a new file; None for nobody."""
-        with Registry.open(self._path) as registry:
-            device = registry.device(authid)
-            if device is not None:
-                return ("device", device.pubkey) if device.state == "active" else None
-            one = registry.principal(authid)
-            return (one.role, one.pubkey) if one is not None and one.state == "active" else None
-
-
-class Authorizer(ApplicationSession):
-    """Answers from the table in `permissions`, for every publish, subscribe, call and register."""
-
-    async def onJoin(self, _details: object) -> None:  # noqa: N802 - Autobahn's name
-        """Offer the procedure; the router refuses everything before that."""
-        await self.register(self.authorize, AUTHORIZE)
+        self._proving[details["session"]] = _Peer(authid, standing, host, time.monotonic())
+        key = {} if method == "ticket" else {"pubkey": standing.key}
+        return {"realm": REALM, "authid": authid, "role": standing.role, "extra": {}, **key}
 
     def authorize(
         self, details: Mapping[str, Any], uri: str, action: str, options: Mapping[str, object]
@@ -84,5 +112,157 @@ class Authorizer(ApplicationSession):
         `disclose`: packets and calls carry the id that the router authenticated. `cache` must stay off: Crossbar's
         cache key has no id in it, so that one device's yes would serve another.
         """
-        allow = allowed(details["authrole"], details["authid"], uri, action, options or {})
+        peer = self._peer(details["session"])
+        allow = (
+            peer is not None
+            and not peer.ending
+            and not _is_past(peer.standing)
+            and allowed(peer.standing.role, peer.authid, uri, action, options or {}, peer.standing.reach)
+        )
+        if not allow:
+            what = f"{action} {uri}"
+            self._note(Note.of("action.refused", str(details["authid"]), what, role=str(details["authrole"])))
+        elif action == "call" and uri.endswith((".prepare_clear", ".clear_dtcs")):
+            self._note(Note.of("clear.called", str(details["authid"]), uri, role=str(details["authrole"])))
         return {"allow": allow, "disclose": True, "cache": False}
+
+    def _by_ticket(self, registry: Registry, authid: str, ticket: object) -> tuple[Standing | None, str]:
+        """Return on what the session of a device that enrols rests, or why there is none."""
+        standing = registry.enrolling(authid, _now_ms())
+        if standing is None:
+            return None, "no_code"
+        # Counted by code: a new one has tries of its own.
+        wrong = self._wrong_tickets.get(standing.key, 0)
+        if wrong >= MAX_WRONG_TICKETS:
+            return None, "code_locked"
+        if not isinstance(ticket, str) or ticket_sha256(ticket) != standing.key:
+            self._wrong_tickets[standing.key] = wrong + 1
+            return None, "wrong_ticket"
+        return standing, ""
+
+    def _peer(self, session: int) -> _Peer | None:
+        """Return who has this session; a first action may come before the word of its join."""
+        if session in self._proving:
+            self._joined[session] = self._proving.pop(session)
+        return self._joined.get(session)
+
+    def _on_join(self, details: Mapping[str, Any], *_: object, **__: object) -> None:
+        self._peer(details["session"])
+
+    def _on_leave(self, session: int, *_: object, **__: object) -> None:
+        """Forget a session; nobody else can say that a device is away, least of all the device."""
+        gone = self._joined.pop(session, None)
+        self._proving.pop(session, None)
+        if gone is None or gone.standing.role != "device":
+            return
+        if not any(peer.authid == gone.authid and not peer.ending for peer in self._joined.values()):
+            self.publish(topics.event(gone.authid), {"event": "offline", "device": gone.authid})
+
+    def _on_event(self, *args: Any, details: EventDetails, **_: object) -> None:  # noqa: ANN401 - what a device said
+        """Keep what a device says of a clearing: who asked, and what came of it."""
+        told = args[0] if args and isinstance(args[0], Mapping) else {}
+        if details.publisher_authrole == "device" and told.get("event") == "clear":
+            more = {key: str(told[key]) for key in ("role", "outcome", "reason") if key in told}
+            more["operator"] = str(told.get("by"))
+            what = f"car.{str(told.get('step'))[:20]}"
+            self._note(Note.of(what, str(details.publisher_authid), str(details.topic), **more))
+
+    def _look(self) -> None:
+        """End what may not go on, and write what was held back."""
+        self._looks += 1
+        trouble = ""
+        try:
+            self._end_what_holds_no_more()
+        except OdographError as error:
+            trouble = str(error)
+        if trouble != self._trouble:
+            self.log.warn("watching sessions: {trouble}", trouble=trouble or "goes on")  # noqa: G010 - txaio's name
+        self._trouble = trouble
+        for session, peer in list(self._proving.items()):
+            if time.monotonic() - peer.since_s > _PROVE_S:
+                del self._proving[session]
+                self._note(Note.of("join.refused", peer.host, peer.authid, reason="no_proof"))
+        if self._looks % _LOOKS_A_MINUTE == 0:
+            self._write(self._refusals.minute())
+
+    def _end_what_holds_no_more(self) -> None:
+        for session, peer in list(self._joined.items()):
+            if peer.ending:
+                # It was asked to go a second ago and is still there.
+                self._cut(session)
+            elif _is_past(peer.standing):
+                self._end(session, peer, "expired")
+        with Registry.open(self._path) as registry:
+            head = registry.audit.head()
+            if head == self._head:
+                return
+            changed = registry.audit.subjects_since(self._head)
+            for session, peer in list(self._joined.items()):
+                # A limited operator's reach may change with any device.
+                if not peer.ending and (changed is None or peer.authid in changed or peer.standing.reach is not None):
+                    self._look_at(registry, session, peer)
+            self._head = head
+
+    def _look_at(self, registry: Registry, session: int, peer: _Peer) -> None:
+        find = registry.enrolling if peer.standing.role == "enrolling" else registry.standing
+        now = find(peer.authid, _now_ms())
+        if now is not None and peer.standing.holds(now):
+            peer.standing = now
+        else:
+            self._end(session, peer, "changed")
+
+    def _end(self, session: int, peer: _Peer, why: str) -> None:
+        """Ask a session to go; from now on it may do nothing."""
+        peer.ending = True
+        self._note(Note.of("session.ended", "router", peer.authid, reason=why))
+        message = "what the registry says of you has changed, or your time is over"
+        ending = ensureDeferred(self._kill(session, message))
+        ending.addErrback(lambda failure: self.log.failure("{authid} not ended", failure, authid=peer.authid))
+
+    async def _kill(self, session: int, message: str) -> None:
+        await self.call("wamp.session.kill", session, reason=ENDED, message=message)
+
+    def _cut(self, session: int) -> None:
+        """Cut the connection of a session that does not leave: it would go on hearing and answering."""
+        # Crossbar has no procedure for that, and its router holds the sessions by number.
+        transport: Any = self._transport
+        sessions = transport._router._session_id_to_session  # noqa: SLF001 - see above
+        if session in sessions:
+            sessions[session]._transport.abort()  # noqa: SLF001 - see above
+
+    def _note(self, note: Note) -> None:
+        more = dict(note.more)
+        self.log.warn("{what} {whom!r} by {by} {more}", what=note.what, whom=note.whom, by=note.by, more=more)  # noqa: G010
+        self._write(self._refusals.noted(note))
+
+    def _write(self, notes: list[tuple[Note, int]]) -> None:
+        for note, count in notes:
+            try:
+                self._audit.append(_now_ms(), note.what, note.by, note.whom, note.detail(count))
+            except OdographError as error:
+                self.log.warn("not in the audit log: {note}: {error}", note=note, error=error)  # noqa: G010
+
+
+def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, str]:
+    """Return on what the session of a peer rests that claims a public key, or why there is none."""
+    pubkey = str(extra.get("pubkey") or "").lower() if isinstance(extra, Mapping) else ""
+    standing = registry.standing(authid, _now_ms())
+    if standing is None:
+        device, one = registry.device(authid), registry.principal(authid)
+        if device is not None:
+            return None, f"{device.state}_device"
+        return None, "unknown" if one is None else "revoked" if one.state != "active" else "expired"
+    return (standing, "") if pubkey == standing.key else (None, "wrong_key")
+
+
+def _is_past(standing: Standing) -> bool:
+    return standing.expires_ms is not None and _now_ms() >= standing.expires_ms
+
+
+def _host(details: Mapping[str, Any]) -> str:
+    """Return where a peer comes from, without its port: `tcp4:127.0.0.1`."""
+    return str((details.get("transport") or {}).get("peer") or "?").rpartition(":")[0]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

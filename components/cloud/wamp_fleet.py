@@ -1,20 +1,23 @@
 """What the cloud answers to operators: devices, latest, minutes, bundle. Rim; reads only.
 
-Answers are pages small enough for one WAMP message; `odograph.console` puts them together.
+Who is limited to some devices hears of those only; who is limited to an account, of what was stored while a device was
+of that account. Answers are pages small enough for one WAMP message; `odograph.console` puts them together.
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.types import RegisterOptions
+from autobahn.wamp.types import CallDetails, RegisterOptions
 
 from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
+from components.cloud.who import Principal
 from components.lane import Lane
 from components.wamp_procedure import INVALID, guarded
 from components.wire import bundle, receipt, strict_json, topics
@@ -49,28 +52,36 @@ class Fleet:
 
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
-        options = RegisterOptions(invoke="roundrobin")
+        options = RegisterOptions(invoke="roundrobin", details_arg="details")
         procedures: Mapping[str, Callable[..., Awaitable[object]]] = {
             "devices": self.devices,
             "latest": self.latest,
             "minutes": self.minutes,
-            "bundle": self.public_bundle,
         }
         for name, procedure in procedures.items():
             await session.register(guarded(procedure), topics.fleet_procedure(name), options=options)
+        # The same for everybody, so it is not asked who they are.
+        options = RegisterOptions(invoke="roundrobin")
+        await session.register(guarded(self.public_bundle), topics.fleet_procedure("bundle"), options=options)
 
-    async def devices(self) -> list[dict[str, object]]:
+    async def devices(self, *, details: CallDetails) -> list[dict[str, object]]:
         """List the registered devices, by id, each with the start of its latest packet."""
-        found: list[dict[str, object]] = await self._read(self._devices)
+        found: list[dict[str, object]] = await self._read(self._devices, details.caller_authid)
         return found
 
-    async def latest(self, device: str) -> dict[str, object] | None:
+    async def latest(self, device: str, *, details: CallDetails) -> dict[str, object] | None:
         """Return a device's latest packet (see `stored_form`), or None."""
-        stored = await self._read(self.archive.latest, _device(device))
-        return None if stored is None else stored_form(stored)
+        found: dict[str, object] | None = await self._read(self._latest, details.caller_authid, _device(device))
+        return found
 
     async def minutes(
-        self, device: str, since_ms: int | None = None, until_ms: int | None = None, after: str = ""
+        self,
+        device: str,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        after: str = "",
+        *,
+        details: CallDetails,
     ) -> dict[str, object]:
         """Return a page of a device's packets by start, then session.
 
@@ -85,7 +96,9 @@ class Fleet:
             raise ApplicationError(INVALID, "since_ms and until_ms: must be ms UTC, or null")
         if type(after) is not str or not (after == "" or re.fullmatch(receipt.PACKET_ID, after)):
             raise ApplicationError(INVALID, "after: must be a packet id, or empty")
-        page: dict[str, object] = await self._read(self._page, _device(device), since_ms, until_ms, after)
+        page: dict[str, object] = await self._read(
+            self._page, details.caller_authid, _device(device), since_ms, until_ms, after
+        )
         return page
 
     async def public_bundle(self, after: str = "") -> str | None:
@@ -109,10 +122,20 @@ class Fleet:
         except UnavailableError as error:
             raise ApplicationError("odograph.error.unavailable", str(error)) from error
 
-    def _devices(self) -> list[dict[str, object]]:
+    def _caller(self, authid: str | None) -> Principal:
+        """Return the operator who asks, as the registry has them now."""
+        one = self.registry.principal(authid or "")
+        if one is None or not one.admitted(time.time_ns() // 1_000_000):
+            raise ApplicationError(ApplicationError.NOT_AUTHORIZED, f"{authid} is no operator, or not any more")
+        return one
+
+    def _devices(self, authid: str | None) -> list[dict[str, object]]:
+        caller = self._caller(authid)
         found: list[dict[str, object]] = []
         for device in self.registry.devices():
-            latest = self.archive.latest(device.id)
+            if not caller.reaches(device.id, device.account):
+                continue
+            latest = self._stored_latest(caller, device.id)
             found.append(
                 {
                     "id": device.id,
@@ -125,12 +148,30 @@ class Fleet:
             )
         return found
 
-    def _page(self, device: str, since_ms: int | None, until_ms: int | None, after: str) -> dict[str, object]:
+    def _latest(self, authid: str | None, device: str) -> dict[str, object] | None:
+        stored = self._stored_latest(self._within(authid, device), device)
+        return None if stored is None else stored_form(stored)
+
+    def _stored_latest(self, caller: Principal, device: str) -> StoredPacket | None:
+        stored = self.archive.latest(device)
+        return stored if stored is None or caller.reaches(device, stored.account) else None
+
+    def _within(self, authid: str | None, device: str) -> Principal:
+        """Return the caller, who reaches that device now; ApplicationError otherwise, whether there is one or not."""
+        caller, known = self._caller(authid), self.registry.device(device)
+        if not caller.reaches(device, known.account if known is not None else ""):
+            raise ApplicationError(ApplicationError.NOT_AUTHORIZED, f"{device} is not within the limits of {authid}")
+        return caller
+
+    def _page(
+        self, authid: str | None, device: str, since_ms: int | None, until_ms: int | None, after: str
+    ) -> dict[str, object]:
+        caller = self._within(authid, device)
         session = after.split("/")[1] if after else ""
         following = (
             one
             for one in self.archive.minutes(device, since_ms, until_ms)
-            if one.start_ms != since_ms or one.session > session
+            if caller.reaches(device, one.account) and (one.start_ms != since_ms or one.session > session)
         )
         page: list[dict[str, object]] = []
         size = 0

@@ -8,13 +8,14 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.types import EventDetails, SubscribeOptions
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
+from components import packet_log
 from components.cloud.events import events
 from components.cloud.judge import Addressee, Arrival
 from components.cloud.persister import Persister, Result
@@ -47,6 +48,14 @@ class Intake:
         sign: Makes signed receipts' bytes of receipts, by the key that goes with the kid of the envelopes.
         lane: Of the archive's driver, width 1.
         feed_lane: Of the feed's driver, width 1.
+        turned: Called when work, or a look whether there is any, has gone through the archive's lane, and through the
+            feed's where it was for the feed; whatever the stores said.
+
+    Attributes:
+        fed: Packets that were announced.
+        lag_s: From the end of a packet's period until it was stored, summed over the new ones.
+        newest_s: End of the newest period that was stored, s since the epoch; None before the first.
+        trouble: What each store last said that kept it from its work; "" while it does it.
     """
 
     persister: Persister
@@ -55,7 +64,11 @@ class Intake:
     feed_lane: Lane
     shards: Sequence[str]
     sign: Callable[[str, Sequence[Receipt]], bytes]
+    turned: Callable[[], object] = lambda: None
     fed: int = 0
+    lag_s: float = 0.0
+    newest_s: float | None = None
+    trouble: dict[str, str] = field(default_factory=lambda: {"archive": "", "feed": ""})
     _session: ApplicationSession | None = None
     _queue: deque[Arrival] = field(default_factory=deque)
     _queued_bytes: int = 0
@@ -64,9 +77,18 @@ class Intake:
     _feeding: bool = False
     _stopping: bool = False
     _quiet: list[Deferred[None]] = field(default_factory=list)
-    _feed_trouble: str = ""
     _unreadable: set[str] = field(default_factory=set)
     _log = Logger()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session with the router is there now."""
+        return self._session is not None and self._session.is_attached()
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many packets are in hand, by what they wait for, and the size of those to be judged."""
+        return {"intake": len(self._queue), "feed": len(self._to_feed), "bytes": self._queued_bytes}
 
     async def attend(self, session: ApplicationSession) -> None:
         """Subscribe to the shards; returns when packets can come."""
@@ -80,10 +102,12 @@ class Intake:
         self._start(self._prepare(), "stores not prepared")
 
     async def _prepare(self) -> None:
-        for lane, make in ((self.lane, self.persister.archive.insert), (self.feed_lane, self.feed.publish)):
+        archive, feed = self.persister.archive.insert, self.feed.publish
+        for store, lane, make in (("archive", self.lane, archive), ("feed", self.feed_lane, feed)):
             try:
                 await lane.run(make, [])
             except UnavailableError as error:
+                self.trouble[store] = str(error)
                 self._log.warn("not there yet: {error}", error=error)
 
     async def stop(self) -> None:
@@ -130,6 +154,7 @@ class Intake:
             self._settle()
 
     def _answer(self, result: Result) -> None:
+        self.trouble["archive"] = result.unavailable
         if result.unavailable:
             self._log.error("archive: {trouble}", trouble=result.unavailable)
         by_addressee: dict[Addressee, list[Receipt]] = defaultdict(list)
@@ -137,6 +162,10 @@ class Intake:
             by_addressee[to].append(one)
         for to, receipts in by_addressee.items():
             self._send(to, receipts)
+        for stored in result.stored:
+            end_s = stored.start_ms / 1000 + cast("int", stored.packet["period_s"])
+            self.lag_s += max(0.0, stored.received_ms / 1000 - end_s)
+            self.newest_s = max(self.newest_s or 0.0, end_s)
         # What does not fit is in the archive as pending; the sweep takes it.
         if sum(one.readings for one in self._to_feed) < _MAX_READINGS_WAITING:
             self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
@@ -170,12 +199,16 @@ class Intake:
                 # What cannot be read stays pending, and must not fill the page.
                 limit = _FEED_BATCH + len(self._unreadable)
                 found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, limit)
+                self.trouble["archive"] = ""
+                self.turned()
                 if not found:
                     break
                 if not await self._feed(found):
                     return False
         except UnavailableError as error:
             self._log.error("archive: {error}", error=error)
+            self.trouble["archive"] = str(error)
+            self.turned()
             return False
         return True
 
@@ -185,12 +218,16 @@ class Intake:
             fed = await self.feed_lane.run(self._announce, batch)
             await self.lane.run(self.persister.archive.mark_fed, fed)
         except UnavailableError as error:
-            if str(error) != self._feed_trouble:
+            if str(error) != self.trouble["feed"]:
                 self._log.warn("feed: {error}; packets stay pending", error=error)
-            self._feed_trouble = str(error)
+            self.trouble["feed"] = str(error)
+            self.turned()
             return False
-        self._feed_trouble = ""
+        self.trouble["feed"] = ""
         self.fed += len(fed)
+        for packet_id in fed:
+            packet_log.tell(self._log, "fed", packet_id)
+        self.turned()
         return bool(fed)
 
     def _announce(self, batch: Sequence[StoredPacket]) -> list[str]:

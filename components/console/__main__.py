@@ -17,6 +17,7 @@ from components.wire.errors import ConfigError, OdographError
 
 _COMMANDS: Final = {
     "admin": ("init", "device", "operator"),
+    "audit": ("audit",),
     "car": ("car",),
     "demo": ("demo",),
     "feed": ("feed",),

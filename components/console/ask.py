@@ -1,14 +1,15 @@
 """One question to the router as an operator, and its errors in words. Process wiring."""
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred  # noqa: A004 - Twisted's own
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004 - Twisted's own
 from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
@@ -43,18 +44,41 @@ def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -
     """
     check_router(router)
     key = read_key_file(key_path)
+    return blocking(lambda reactor: join_and_ask(reactor, router, by_key(key), question))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom to join.
+
+    Attributes:
+        name: The id, and the role where it is known, for messages.
+        authentication: Autobahn's, by method; it has a secret, which is not in the repr.
+    """
+
+    name: str
+    authentication: Mapping[str, Mapping[str, object]] = field(repr=False)
+
+
+def by_key(key: KeyFile) -> Identity:
+    """Return who joins with a key file's key."""
+    return Identity(f"{key.authid} ({key.role})", {"cryptosign": {"authid": key.authid, "privkey": key.private_key}})
+
+
+def blocking(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Run the reactor until `work`, which gets it, has ended; may be called once a process. Raises what it raises."""
     answers: list[T] = []
     errors: list[BaseException] = []
 
     def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
-        asking = ensureDeferred(_ask(reactor, router, key, question))
-        return asking.addCallbacks(answers.append, lambda failure: errors.append(failure.value))
+        working: Deferred[T] = Deferred.fromCoroutine(work(reactor))  # type: ignore[arg-type]
+        return working.addCallbacks(answers.append, lambda failure: errors.append(failure.value))
 
     # `react` always ends by SystemExit; what came of it is in the lists.
     with contextlib.suppress(SystemExit):
         react(main)
     if errors:
-        raise _in_words(errors[0], router, key)
+        raise errors[0]
     if not answers:
         raise UnavailableError("interrupted")
     return answers[0]
@@ -66,10 +90,24 @@ def check_router(url: str) -> None:
         raise ConfigError(f"{url[:100]!r} is no router URL", "it is like ws://HOST:8080/ws or wss://HOST/ws")
 
 
+async def join_and_ask(
+    reactor: Any,  # noqa: ANN401 - a reactor is many interfaces
+    router: str,
+    who: Identity,
+    question: Callable[[Call], Awaitable[T]],
+) -> T:
+    """Join, ask, leave; arguments and errors as for `ask`."""
+    check_router(router)
+    try:
+        return await _ask(reactor, router, who, question)
+    except Exception as error:
+        raise _in_words(error, router, who) from error
+
+
 async def _ask(
     reactor: Any,  # noqa: ANN401
     router: str,
-    key: KeyFile,
+    who: Identity,
     question: Callable[[Call], Awaitable[T]],
 ) -> T:
     done = Deferred[T]()
@@ -95,7 +133,7 @@ async def _ask(
         main=main,
         realm=REALM,
         transports=[{"type": "websocket", "url": router, "serializers": ["cbor"], "max_retries": 0}],
-        authentication={"cryptosign": {"authid": key.authid, "privkey": key.private_key}},
+        authentication=who.authentication,
         is_fatal=lambda _error: True,
     )
     component.on("connectfailure", failed)
@@ -114,11 +152,11 @@ async def _ask(
             await ended
 
 
-def _in_words(error: BaseException, router: str, key: KeyFile) -> BaseException:
+def _in_words(error: BaseException, router: str, who: Identity) -> BaseException:
     if isinstance(error, OdographError):
         return error
     if isinstance(error, ApplicationError):
-        return _answer_in_words(error, key)
+        return _answer_in_words(error, who)
     if isinstance(error, TimeoutError):
         return UnavailableError(f"no answer from {router} within {_ANSWER_S} s")
     if isinstance(error, (ConnectError, OSError)):
@@ -126,12 +164,12 @@ def _in_words(error: BaseException, router: str, key: KeyFile) -> BaseException:
     return UnavailableError(f"the router at {router} ended the connection: {error}")
 
 
-def _answer_in_words(error: ApplicationError, key: KeyFile) -> OdographError:
+def _answer_in_words(error: ApplicationError, who: Identity) -> OdographError:
     code, words = str(error.error), " ".join(str(one) for one in error.args)
     if code == ApplicationError.NO_SUCH_PROCEDURE:
         return UnavailableError(f"nobody answers ({words}): is the device or the persister connected?")
     if code == ApplicationError.NOT_AUTHORIZED:
-        return RefusedError("not_authorized", f"{key.authid} ({key.role}) may not do this")
+        return RefusedError("not_authorized", f"{who.name} may not do this")
     if code in {ApplicationError.AUTHENTICATION_FAILED, ApplicationError.NO_SUCH_PRINCIPAL}:
-        return RefusedError("authentication", f"the router does not know {key.authid} by this key")
+        return RefusedError("authentication", f"the router does not know {who.name.split()[0]} by this key")
     return RefusedError(code.rsplit(".", 1)[-1], words or code)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.cloud.config import ARCHIVE_URI, FEED_URI, PERSISTER_URL, server_toml
 from components.cloud.keys import make_server_keys
+from components.cloud.sqlite_audit import router_audit
 from components.cloud.sqlite_registry import Registry
 from components.keyfile import make_key, write_key_file
 from components.wire import bundle
@@ -24,6 +25,11 @@ class Home:
     def registry(self) -> Path:
         """Devices, operators, persisters: public keys only."""
         return self.path / "registry.db"
+
+    @property
+    def router_audit(self) -> Path:
+        """What the router refused and saw; the router makes it."""
+        return router_audit(self.registry)
 
     @property
     def keys(self) -> Path:
@@ -86,6 +92,7 @@ def make_home(
 def _fill(home: Home, now_ms: int, config: str) -> None:
     keys = make_server_keys(home.keys, now_ms)
     home.admin_key.parent.mkdir(mode=0o700)
+    home.router_audit.parent.mkdir(mode=0o700)
     with Registry.create(home.registry) as registry:
         for file, authid in ((home.admin_key, "admin"), (home.persister_key, "persister")):
             key = make_key(authid, authid)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from twisted.internet.defer import TimeoutError  # noqa: A004 - Twisted's own
 
 from components.cloud.config import DEVICE_URL
 from components.cloud.stores import open_archive_reader
@@ -76,7 +78,13 @@ def clear_dtcs(device: str, as_json: bool, router: str, key: Path) -> None:
 
     async def clear(call: Call) -> Json:
         prepared = await call(device_procedure(device, "prepare_clear"))
-        outcome: Json = await call(device_procedure(device, "clear_dtcs"), prepared["token"])
+        try:
+            outcome: Json = await call(device_procedure(device, "clear_dtcs"), prepared["token"])
+        except (TimeoutError, TransportLost, ApplicationError) as error:
+            # What answered has not done it; whatever else came, it may have been done.
+            if isinstance(error, ApplicationError) and error.error != ApplicationError.CANCELED:
+                raise
+            return {"outcome": "unknown"}
         return outcome
 
     found = ask(router, key, clear)
@@ -193,7 +201,7 @@ def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
         opened = packets.read(form)
         minute["readings"] = [one.as_row() for one in opened.readings or ()]
     minute |= {key: form[key] for key in ("summary", "dtcs", "dtcs_at", "gaps", "config_hash")}
-    return minute | {key: form[key] for key in ("clock_fix", "freeze_frame") if key in form}
+    return minute | {key: form[key] for key in ("clock_fix", "freeze_frame", "lost") if key in form}
 
 
 def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> None:  # noqa: ANN401 - JSON

@@ -1,6 +1,8 @@
 """The commands that run until they are told to end: the agent and the persister; and what sets an agent up."""
 
+import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +16,8 @@ from components.bounded_file import read_text
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
 from components.console.ask import check_router
+from components.console.secrecy import keep_memory_private
+from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
 from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
@@ -53,7 +57,7 @@ keep_days = 15
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
 @click.pass_context
 def edge(context: click.Context, config: Path | None, log_level: str) -> None:
-    """Run the agent of one car; `edge init` sets one up."""
+    """Run the agent of one car; `edge enrol` sets one up with a code, `edge init` without."""
     if context.invoked_subcommand is not None:
         return
     if config is None:
@@ -89,6 +93,32 @@ def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
     click.echo(key.public_key)
 
 
+@edge.command("enrol")
+@click.option("--router", required=True, help="Where the router listens.")
+@click.option("--code", help="What `odograph device invite` printed; asked for when it is not given here.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
+def enrol_edge(router: str, code: str | None, home: Path) -> None:
+    """Make a device's key, have the server take it, fetch the server's bundle, write edge.toml."""
+    from components.console.enrol import enrol  # noqa: PLC0415 - the agent needs none of it
+    from components.wire import enrolment  # noqa: PLC0415 - likewise
+
+    found = enrolment.parse(code or click.prompt("code", hide_input=True))
+    enrol(router, found, home, _EDGE_TOML.format(device=found.device, router=router))
+    click.echo(f"{found.device} is enrolled; next: odograph edge --config {home / 'edge.toml'}")
+
+
+@edge.command("rekey")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
+def rekey_edge(config: Path) -> None:
+    """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
+    from components.console.enrol import rekey  # noqa: PLC0415 - the agent needs none of it
+    from components.edge import config as edge_config  # noqa: PLC0415 - likewise
+
+    settings = edge_config.load(config)
+    rekey(settings.router.url, settings.device.key)
+    click.echo(f"{settings.device.id} has another key; start its agent again: until then it records, and does not join")
+
+
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), default=Path("var/server.toml"), show_default=True)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
@@ -107,11 +137,17 @@ def commands() -> list[Any]:
 
 
 def _run(make: Callable[[Any], Any]) -> None:
-    """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0."""
+    """Run a component until SIGTERM or SIGINT, then let it end in order; exit code 0.
+
+    It holds a private key, and has a supervisor where one started it.
+    """
+    keep_memory_private()
+    supervisor = Supervisor.of(os.environ, time.monotonic)
     refused: list[OdographError] = []
 
     def main(reactor: Any) -> Deferred[None]:  # noqa: ANN401 - a reactor is many interfaces
         component = make(reactor)
+        component.pulse.heard_by.append(supervisor.turned)
 
         def end(*_: object) -> None:
             reactor.callFromThread(component.finish)

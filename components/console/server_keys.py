@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.cloud.keys import KEPT_MS, load_server_keys, rotate
+from components.cloud.sqlite_registry import Registry
 from components.console.home import Home
 from components.durable_file import replace_file
 from components.wire import bundle
@@ -36,7 +37,11 @@ def keys() -> None:
 def rotate_keys(home: Path) -> None:
     """Make new keys; running persisters and devices take them up by themselves."""
     here = Home(home)
-    made, removed = rotate(here.keys, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    load_server_keys(here.keys)  # says what is wrong with them, or that there are none
+    with Registry.open(here.registry, write=True) as registry:
+        made, removed = rotate(here.keys, now_ms)
+        registry.note_keys(made.kid, made.before, removed, now_ms)
     try:
         replace_file(here.bundle, bundle.dump(made).encode())
     except OSError as error:

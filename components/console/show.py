@@ -45,6 +45,11 @@ def status(found: Json) -> None:
             ("car", car["trouble"] or ("connected" if car["connected"] else "away")),
             ("power", f"{power['state']} since {power['since']}"),
             ("adapter", f"{car['adapter'] or '?'} at {car['port'] or '?'}, {car['protocol'] or 'no protocol'}"),
+            (
+                "asked",
+                f"{car['group']} items a request, {'with' if car['counted'] else 'without'} count, {car['timing']}",
+            ),
+            ("rejected", ", ".join(f"{reason} {n}" for reason, n in car["rejected"].items()) or "nothing"),
             ("voltage", f"{car['voltage_v']} V" if car["voltage_v"] is not None else "?"),
             ("VIN", car["vin"] or car["vin_why"]),
             ("signals", f"{len(car['supported'])} of 36"),
@@ -77,7 +82,7 @@ def devices(found: Sequence[Json]) -> None:
 
 
 def minutes(found: Sequence[Json]) -> None:
-    """Print one line a packet."""
+    """Print one line a packet; `lost` beside the gaps where it declares that something never comes."""
     rows(
         "packets",
         ("start", "period", "session", "readings", "speed mean", "rpm mean", "codes", "gaps"),
@@ -90,7 +95,7 @@ def minutes(found: Sequence[Json]) -> None:
                 _mean(one, "speed"),
                 _mean(one, "rpm"),
                 " ".join(code["code"] for code in one["dtcs"]),
-                len(one["gaps"]),
+                f"{len(one['gaps'])}{' lost' if 'lost' in one else ''}",
             )
             for one in found
         ],

@@ -22,18 +22,20 @@ from components import keyfile
 from components.bounded_file import read_text
 from components.durable_file import replace_file
 from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
-from components.edge.compactor import Compactor, Sealer
+from components.edge.choice import Choice
+from components.edge.compactor import Sealer
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
 from components.edge.gear import Gearbox
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.obd_car import ObdCar
+from components.edge.outside import Outside
 from components.edge.ports import Sim
 from components.edge.power import Order, Power
 from components.edge.recorder import Recorder, Sources
 from components.edge.sim_identity import KnownSim
-from components.edge.sqlite_outbox import SqliteOutbox
-from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.spool import Spool
+from components.edge.sqlite_outbox import Waiting
 from components.edge.system_clock import elapsed_ms, elapsed_s, network_time, system_time
 from components.edge.timeline import Timeline
 from components.edge.trust import Trust
@@ -44,31 +46,31 @@ from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
-from components.wire.errors import ConfigError
+from components.wire.errors import ConfigError, UnavailableError
 
 _DRAIN_S: Final = 30.0
 _AWAY_S: Final = 3.0
 _SIM_EVERY_S: Final = 60.0
 _SIM_MS: Final = 15_000
 _TIDY_EVERY_S: Final = 600.0
-_FORGET_AT_ONCE: Final = 500
+_LOOK_EVERY_S: Final = 60.0
 _LONGEST_SPREAD_S: Final = 30.0
 
 
 class Agent:
     """Everything of one car but the connection to the router."""
 
-    def __init__(self, reactor: Any, config: EdgeConfig) -> None:  # noqa: ANN401 - a reactor is many interfaces
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401 - a reactor is many interfaces
+        config: EdgeConfig,
+        turned: Callable[[], object] = lambda: None,
+    ) -> None:
         key = keyfile.read_key_file(config.device.key)
         trust = Trust(bundle.parse(_text(config)), config.server.suite)
         self._lock = sqlite_spool.lock(config.spool.dir)
-        self._reactor, self._config = reactor, config
-        self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane = (
-            Lane(reactor, name) for name in ("car", "readings", "outbox", "modem")
-        )
-        self._writer = ReadingsWriter(config.spool.dir / "readings.db")
-        self._outbox = SqliteOutbox(config.spool.dir / "outbox.db")
-        self._reader = ReadingsReader(config.spool.dir / "readings.db")
+        self._reactor, self._config, self._turned = reactor, config, turned
+        self._car_lane, self._modem_lane = Lane(reactor, "car"), Lane(reactor, "modem")
         self._started_ms = elapsed_ms()
         # The stub wants text; pycryptodome wants bytes.
         seed: Any = bytes.fromhex(key.private_key)
@@ -79,16 +81,17 @@ class Agent:
             bundle.key_id(device_key.public_key().export_key(format="raw")),
             secrets.token_bytes,
         )
-        self._compactor = Compactor(config.device.id, self._reader, self._outbox, sealer)
-        spread_s = min(config.packet.period_s / 2, _LONGEST_SPREAD_S)
+        self._spool = Spool(
+            reactor, config.spool.dir, config.spool.keep_ms, config.spool.max_bytes, config.device.id, sealer
+        )
         self.link = WampLink(
             reactor,
             config.device.id,
-            Uplink(spread_s, random.random),
-            self._outbox,
-            self._outbox_lane,
-            WampTrust(reactor, trust, partial(_keep_bundle, config), self._outbox_lane),
-            self._ran_ms,
+            self._make_uplink(),
+            self._spool.outbox,
+            self._spool.outbox_lane,
+            WampTrust(reactor, trust, partial(_keep_bundle, config), self._spool.outbox_lane),
+            self.ran_ms,
         )
         self._gps = GpsdGps(reactor, config.gps.gpsd, elapsed_ms) if config.gps.gpsd else None
         self._recorder = self._make_recorder()
@@ -97,8 +100,8 @@ class Agent:
             version("odograph"),
             self._recorder,
             self.link,
-            self._outbox,
-            self._outbox_lane,
+            self._spool.outbox,
+            self._spool.outbox_lane,
             elapsed_ms,
             self._started_ms,
         )
@@ -106,61 +109,88 @@ class Agent:
         self._recording: Deferred[None] | None = None
         self._packed = False
         self._loops = [
-            LoopingCall(self._detach, self._tidy, "retention failed"),
-            LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"),
+            (LoopingCall(self._detach, self._spool.tidy, "retention failed"), _TIDY_EVERY_S),
+            (LoopingCall(self._detach, self._tidy_if_over, "retention failed"), _LOOK_EVERY_S),
+            (LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"), _SIM_EVERY_S),
         ]
         self._log = Logger()
-        for aside in (self._writer.quarantined, self._outbox.quarantined):
-            if aside is not None:
-                self._log.error("a corrupt file was set aside as {aside}; a new one is in its place", aside=aside)
         if config.power.command:
             # Now, while somebody may be looking; it is run without anybody there.
             power_command.is_there(config.power.command)
 
     def start(self) -> None:
         """Begin to record, and to take up what an earlier run left behind."""
-        for lane in (self._car_lane, self._file_lane, self._outbox_lane, self._modem_lane):
+        for lane in (self._car_lane, self._modem_lane):
             lane.start()
+        self._spool.start(self)
         if self._gps is not None:
             self._gps.start()
-        self._detach(self._take_up, "outbox not taken up")
         self._recording = ensureDeferred(self._recorder.run())
         self._recording.addErrback(self._recording_failed)
-        for loop, every_s in zip(self._loops, (_TIDY_EVERY_S, _SIM_EVERY_S), strict=True):
+        for loop, every_s in self._loops:
             loop.clock = self._reactor
             loop.start(every_s)
 
     async def finish(self) -> None:
         """Close the packet in hand, deliver for at most 30 s (3 s while no router is there), let go of everything."""
         self._recorder.stop()
-        for loop in self._loops:
+        for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
         if self._recording is not None:
             await self._recording
-        await self._log_failure(lambda: self._compact(closing=True), "the packet in hand waits for the next run")
+        await self._log_failure(lambda: self._spool.compact(closing=True), "the packet in hand waits for the next run")
         await self.link.drained(_DRAIN_S, _AWAY_S)
         self.link.end()
         if self._gps is not None:
             await self._gps.stop()
         # The car is used from its lane's thread only, and a call that overran may still be in it.
         await self._car_lane.run(self._recorder.sources.car.close)
-        for lane in (self._car_lane, self._modem_lane, self._outbox_lane, self._file_lane):
+        for lane in (self._car_lane, self._modem_lane):
             await lane.close()
+        await self._spool.end()
         self.close()
 
     def close(self) -> None:
         """Let go of the files and the spool."""
-        for file in (self._reader, self._writer, self._outbox):
-            file.close()
+        self._spool.close()
         self._lock.release()
+
+    def moment(self) -> tuple[str, int]:
+        """Return session and time (ms UTC) of what is recorded now."""
+        timeline = self._recorder.timeline
+        return timeline.session, timeline.at(elapsed_ms())
+
+    def begin_session(self) -> None:
+        """Readings go to a new file from now on."""
+        self._recorder.begin_session()
+
+    def ran_ms(self) -> int:
+        """Return for how long agents ran."""
+        return self._spool.outbox.ran_ms + elapsed_ms() - self._started_ms
+
+    def kept(self, packets: list[Waiting], *, fresh: bool) -> None:
+        """Packets wait to be sent."""
+        self.link.kept(packets, fresh=fresh)
+
+    def begin_outbox(self) -> None:
+        """Packets are in a new file from now on."""
+        self.link.begin_outbox(self._make_uplink())
+
+    def tell(self, name: str, what: dict[str, object]) -> None:
+        """Tell operators that something happened."""
+        self.link.tell(name, what)
+
+    def _make_uplink(self) -> Uplink:
+        return Uplink(min(self._config.packet.period_s / 2, _LONGEST_SPREAD_S), random.random)
 
     def _make_recorder(self) -> Recorder:
         config, vehicle = self._config, self._config.vehicle
-        newest = self._writer.last("reading")
+        newest = self._spool.writer.last("reading")
         gearbox = None
         if vehicle.gear_ratios and vehicle.final_drive and vehicle.circumference_m:
             gearbox = Gearbox(vehicle.gear_ratios, vehicle.final_drive, vehicle.circumference_m)
+        choice = Choice(config.signals.wanted, config.signals.rates)
         car = ObdCar(
             config.obd.port,
             config.obd.baud,
@@ -169,6 +199,8 @@ class Agent:
             # With "auto" the modem is looked for, and kept out, afresh at each connection.
             not_ports=[config.modem.port] if config.modem.port not in {"", "auto"} else [],
             period_ms=config.sampling.interval_ms,
+            wanted=choice.asked,
+            rates=choice.car_rates,
         )
         return Recorder(
             reactor=self._reactor,
@@ -181,42 +213,29 @@ class Agent:
                 config.packet.period_s,
                 config.packet.content,
                 config.hash,
+                choice,
             ),
             car_lane=self._car_lane,
-            file_lane=self._file_lane,
-            journal=self._writer,
+            file_lane=self._spool.file_lane,
+            journal=self._spool.writer,
             timeline=Timeline.begun(_new_session(), system_time(), newest.at_ms if newest is not None else None),
             new_session=_new_session,
-            closed=lambda: self._detach(self._compact, "compaction failed"),
+            closed=lambda: self._detach(self._spool.compact, "compaction failed"),
             changed=self._codes_changed,
             power=Power(config.power.limits, self._started_ms),
             power_changed=self._power_changed,
             sent=lambda: self._packed and self.link.uplink.idle,
             network_time=network_time,
+            turned=self._turned,
         )
 
-    async def _take_up(self) -> None:
-        self.link.kept(await self._outbox_lane.run(self._outbox.waiting), fresh=False)
-        await self._compact()
-
-    async def _compact(self, *, closing: bool = False, ended: str = "") -> None:
-        before = await self._outbox_lane.run(self._outbox.next_seq)
-        try:
-            await self._outbox_lane.run(self._compactor.compact, closing=closing, ended=ended)
-        finally:
-            # What was made before it failed is kept, and wants to be sent: at once where nothing comes after it.
-            self.link.kept(await self._outbox_lane.run(self._outbox.waiting, before - 1), fresh=not ended)
+    async def _tidy_if_over(self) -> None:
+        if self._spool.is_over():
+            await self._spool.tidy()
 
     async def _pack_last(self, session: str) -> None:
-        await self._compact(ended=session)
+        await self._spool.compact(ended=session)
         self._packed = True
-
-    async def _tidy(self) -> None:
-        used = sum(path.stat().st_size for path in self._config.spool.dir.glob("*.db*") if ".corrupt-" not in path.name)
-        before_ms = self._config.spool.forget_before_ms(self._ran_ms(), used)
-        await self._outbox_lane.run(self._outbox.forget, before_ms, self._ran_ms(), _FORGET_AT_ONCE)
-        kept = await self._outbox_lane.run(self._outbox.first_row_kept, self._reader.file_id)
-        await self._file_lane.run(self._writer.forget, kept, _FORGET_AT_ONCE * 60)
 
     async def _ask_sim(self) -> None:
         answer = await self._modem_lane.run(self._read_sim)
@@ -251,9 +270,6 @@ class Agent:
         if order == "sleep":
             self._detach(lambda: self._pack_last(session), "the packet in hand waits for the car to wake")
 
-    def _ran_ms(self) -> int:
-        return self._outbox.ran_ms + elapsed_ms() - self._started_ms
-
     async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
         """Do what the next time, or the next run, can make good if it fails now."""
         try:
@@ -283,7 +299,8 @@ class EdgeComponent(LastingComponent):
         key = keyfile.read_key_file(config.device.key)
         if key.authid != config.device.id:
             raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
-        super().__init__(config.router.realm, key, transport, "recording goes on, and so do the attempts")
+        words = "recording goes on, and so do the attempts"
+        super().__init__(config.router.realm, key, transport, words, config.metrics.listen)
         self._config = config
         self._agent: Agent | None = None
 
@@ -291,8 +308,14 @@ class EdgeComponent(LastingComponent):
         """Record."""
         # Twisted's timers follow the wall clock, which may jump by years in a car; these follow elapsed time.
         reactor.seconds = elapsed_s
-        self._agent = Agent(reactor, self._config)
+        self._agent = Agent(reactor, self._config, lambda: self.pulse.beat(elapsed_s()))
         self._agent.start()
+
+    def view(self) -> Outside:
+        """Return the agent, seen from outside."""
+        if self._agent is None:
+            raise UnavailableError("the agent has not begun")
+        return Outside(self._agent.device)
 
     async def attend(self, session: ApplicationSession) -> None:
         """Deliver, and answer operators."""

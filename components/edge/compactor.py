@@ -11,12 +11,13 @@ from typing import Final, cast
 from Crypto.PublicKey import ECC
 from twisted.logger import Logger
 
+from components import packet_log
 from components.edge import minute, row_form
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import Kind, ReadingsReader, Row
 from components.edge.trust import SealingKey
 from components.wire import envelope, packet, receipt
-from components.wire.packet import MAX_READINGS, Packet
+from components.wire.packet import MAX_READINGS, Lost, Packet
 from components.wire.times import minute_id
 
 _ROWS_AT_ONCE: Final = 500
@@ -51,6 +52,16 @@ class Sealer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Period:
+    """Rows of one packet, whether its session goes on after it, and the losses declared with it and after it."""
+
+    rows: list[Row]
+    followed: bool
+    lost: list[Row]
+    lost_after: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
 class Compactor:
     """Makes the packets of one device."""
 
@@ -75,8 +86,12 @@ class Compactor:
             How many packets were made.
         """
         made = 0
-        for rows, followed in self._periods(closing=closing, ended=ended):
-            span = rows[0].seq, rows[-1].seq
+        file_id = self.readings.file_id
+        for period in self._periods(closing=closing, ended=ended):
+            rows = period.rows
+            lost = _losses(period.lost)
+            # A loss belongs to the reading that follows it.
+            span = (period.lost or rows)[0].seq, rows[-1].seq
             sound = [row for row in rows if row.body is not None]
             # A corrupt row may lie about its session.
             name = sound[0].session if sound else ""
@@ -84,8 +99,8 @@ class Compactor:
             if session is None or session.body is None or len(sound) > MAX_READINGS:
                 # Without a sound row, or the one that opened the session, clock and period are not known.
                 why = f"no sound row tells of {name}" if len(sound) <= MAX_READINGS else "too many for one packet"
-                self._log.error("{count} rows are lost: {why}", count=span[1] - span[0] + 1, why=why)
-                self.outbox.skip(self.readings.file_id, span[1])
+                self._log.error("{count} rows are lost: {why}", count=len(rows), why=why)
+                self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(rows)])
                 continue
             built = minute.build(
                 self.device,
@@ -93,32 +108,52 @@ class Compactor:
                 session,
                 self._fact(name, "identity", rows[-1].seq),
                 self._fact(name, "dtcs", rows[-1].seq),
-                followed=followed,
+                followed=period.followed,
+                lost=tuple(lost.values()),
+                lost_after=tuple(_losses(period.lost_after).values()),
             )
             sealed = self.sealer.seal(built, self.outbox.epoch, self.outbox.next_seq())
-            made += self.outbox.add(built.id, sealed, receipt.digest(sealed), self.readings.file_id, span)
+            sha256, end_ms = receipt.digest(sealed), built.start_ms + built.period_s * 1000
+            if self.outbox.add(built.id, sealed, sha256, file_id, span, end_ms=end_ms, lost=lost):
+                packet_log.tell(self._log, "made", built.id, envelope=sha256, bytes=len(sealed))
+                made += 1
         return made
 
-    def _periods(self, *, closing: bool, ended: str) -> Iterator[tuple[list[Row], bool]]:
-        """Yield the rows of each closed period, and whether its session goes on after it.
+    def _lost(self, rows: list[Row]) -> Lost:
+        """Return what it is that rows are lost, dated by those that are sound, or else by the packet before."""
+        sound = [row for row in rows if row.body is not None]
+        if sound:
+            return Lost(sound[0].session, sound[0].at_ms, sound[-1].at_ms + 1, "readings", len(rows), "corrupt")
+        end_ms = self.outbox.end_ms(self.readings.file_id)
+        return Lost(None, end_ms, end_ms, "readings", len(rows), "corrupt")
+
+    def _periods(self, *, closing: bool, ended: str) -> Iterator[_Period]:
+        """Yield each closed period.
 
         A corrupt row belongs to the period in hand, whatever it says of itself: it must not end the period.
         """
         group: list[Row] = []
+        lost: list[Row] = []
+        lost_after: list[Row] = []
         of: tuple[str, int] | None = None
         periods: dict[str, int] = {}
         for row in self._rows():
+            if row.kind == "lost" and row.body is not None:
+                lost_after.append(row)
+                continue
             key = None if row.body is None else self._key(row, periods)
             if of is not None and key is not None and key != of:
-                yield group, key[0] == of[0]
-                group, of = [], None
+                yield _Period(group, key[0] == of[0], lost, lost_after)
+                group, lost, of = [], [], None
             if len(group) > 2 * MAX_READINGS:
                 # More than any recorder makes; the last one stays, as the cursor moves past it.
                 group.pop()
             group.append(row)
+            lost += lost_after
+            lost_after = []
             of = of or key
         if group and (closing or (of is not None and of[0] == ended)):
-            yield group, False
+            yield _Period(group, followed=False, lost=lost, lost_after=lost_after)
 
     def _rows(self) -> Iterator[Row]:
         seq = self.outbox.cursor(self.readings.file_id)
@@ -144,3 +179,9 @@ def _believed(row: Row) -> Row:
     if row.body is None or row_form.is_sound(row.session, row.kind, row.at_ms, row.body):
         return row
     return replace(row, body=None)
+
+
+def _losses(rows: list[Row]) -> dict[str, Lost]:
+    """Return what rows declare, by the outbox's keys; where it was not known there, by one that it never gives."""
+    told = ((row.seq, *minute.read_lost(row.body)) for row in rows if row.body is not None)
+    return {key or f"/{seq}": lost for seq, key, lost in told}

@@ -1,16 +1,21 @@
 """edge.toml: what one device is and what it is connected to. Reads one file; otherwise pure."""
 
+import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from components import settings
 from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
 from components.edge.trust import SuiteChoice
+from components.metrics import Metrics
 from components.settings import checked, is_address, is_url
+from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
@@ -124,15 +129,15 @@ class Spool:
     keep_days: float = checked("be 0.01..3650", lambda days: 0.01 <= days <= 3650, 15.0)
     max_mb: int = checked("be at least 16", lambda mb: mb >= 16, 1024)
 
-    def forget_before_ms(self, ran_ms: int, used_bytes: int) -> int:
-        """Return since when (time that agents ran, ms) receipted packets and their rows are kept.
+    @property
+    def keep_ms(self) -> int:
+        """How long receipted packets stay."""
+        return int(self.keep_days * _DAY_MS)
 
-        A spool that has outgrown its bound keeps only what has no receipt yet.
-
-        >>> Spool(Path("spool"), keep_days=1).forget_before_ms(90_000_000, 0)
-        3600000
-        """
-        return ran_ms + 1 if used_bytes > self.max_mb * _MB else ran_ms - int(self.keep_days * _DAY_MS)
+    @property
+    def max_bytes(self) -> int:
+        """How much of the card all of it may take."""
+        return self.max_mb * _MB
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,38 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Which signals are recorded, `only` these or all but `never` these, and every how many seconds."""
+
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: there is no signal {key}" + (f", did you mean {near[0]}?" if near else "")
+            for name, keys in (("only", self.only), ("never", self.never), ("rates", self.rates))
+            for key in keys
+            if key not in BY_KEY
+            for near in [get_close_matches(key, BY_KEY, 1)]
+        ]
+        faults += [
+            f"rates.{key}: must be 0..3600 (seconds), got {rate}"
+            for key, rate in self.rates.items()
+            if not 0 <= rate <= 3600
+        ]
+        if self.only and self.never:
+            faults.append("never: must be left out where only says it all")
+        if faults:
+            raise ValueError(*faults)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Keys of the signals that are recorded."""
+        return frozenset(self.only) if self.only else frozenset(BY_KEY.keys() - set(self.never))
+
+
+@dataclass(frozen=True)
 class EdgeConfig:
     """edge.toml as a whole."""
 
@@ -170,11 +207,27 @@ class EdgeConfig:
     vehicle: Vehicle = field(default_factory=Vehicle)
     packet: PacketSettings = field(default_factory=PacketSettings)
     power: Power = field(default_factory=Power)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    signals: Signals = field(default_factory=Signals)
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet."""
-        return sha256(repr(self).encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet.
+
+        Of the whole file, defaults filled in, but for the paths of keys, bundle and spool, as JSON with its keys
+        sorted and no spaces: layout, comments, the order of keys and of chosen signals do not count, nor do the machine
+        and its Python.
+        """
+        form = cast("dict[str, dict[str, object]]", asdict(self))
+        form["signals"] |= {
+            name: sorted(set(cast("Iterable[str]", form["signals"][name]))) for name in ("only", "never")
+        }
+        plain = {
+            table: {key: value for key, value in keys.items() if not isinstance(value, Path)}
+            for table, keys in form.items()
+        }
+        return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def load(path: Path) -> EdgeConfig:

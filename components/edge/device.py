@@ -6,10 +6,13 @@ It answers from memory where it can, and asks the car where it must. Errors have
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from components.edge.interlock import MUST_BE_ZERO, TOKEN_LIFE_MS, Interlock, refusal
 from components.edge.ports import Car, CarAwayError
@@ -23,6 +26,7 @@ from components.wire.packet import TroubleCode
 from components.wire.times import iso_ms
 from components.wire.topics import DEVICE_PROCEDURES
 
+T = TypeVar("T")
 _CAR_AWAY = "odograph.error.car_away"
 _NOT_RECORDED = "odograph.error.not_recorded"
 _MEASURE_MS = 3_000
@@ -115,7 +119,8 @@ class Device:
     async def clear_dtcs(self, token: str = "", *, details: CallDetails) -> dict[str, object]:
         """Clear the car's codes, if token and car allow it: engine off and standing, measured now.
 
-        Codes and freeze frame are recorded before; the command is sent once and never again.
+        Codes and freeze frame are recorded before; the command is sent once and never again. It goes on, and its
+        outcome is recorded, when the caller is gone.
 
         Returns:
             `outcome` cleared, refused (with `reason`) or unknown.
@@ -126,10 +131,11 @@ class Device:
         if why is not None:
             return await self._refuse(why, details)
         self._clearing = True
-        try:
-            return await self._clear(details)
-        finally:
-            self._clearing = False
+        return await _in_any_case(ensureDeferred(self._clear(details)).addBoth(self._cleared))
+
+    def _cleared(self, result: T) -> T:
+        self._clearing = False
+        return result
 
     async def _clear(self, details: CallDetails) -> dict[str, object]:
         recorder = self.recorder
@@ -164,7 +170,7 @@ class Device:
             The outcome, and why it was not even tried (None when it was).
         """
         measured = car.measure_now(MUST_BE_ZERO, self.elapsed_ms() + _MEASURE_MS)
-        why = refusal(measured.values)
+        why = refusal(measured.values, measured.measured_ms, self.elapsed_ms())
         if why is not None:
             return "refused", why
         return car.clear_dtcs(self.elapsed_ms() + _CLEAR_MS), None
@@ -187,6 +193,20 @@ class Device:
             await self.recorder.note(note)
         except UnavailableError as error:
             raise ApplicationError(_NOT_RECORDED, f"{step}: {error}") from error
+        # For the audit log at the router, where operators see it; the card has it in any case.
+        self.link.tell("clear", note)
+
+
+def _in_any_case(work: Deferred[T]) -> Deferred[T]:
+    """Return what fires as `work` does; cancelling it, as Autobahn does when a caller is gone, leaves `work` alone."""
+    waiter = Deferred[T]()
+
+    def through(result: Any) -> None:  # noqa: ANN401 - a T, or a Failure
+        if not waiter.called:
+            (waiter.errback if isinstance(result, Failure) else waiter.callback)(result)
+
+    work.addBoth(through)
+    return waiter
 
 
 def _caller(details: CallDetails) -> str:

@@ -23,7 +23,9 @@ _WORDS: Final = (
     ("FB ERROR", "bus_error", False),
     ("DATA ERROR", "bus_error", False),
     ("RX ERROR", "bus_error", False),
+    ("FC RX TIMEOUT", "bus_error", False),  # STN chips: the ECU's flow control did not come
     ("BUFFER FULL", "adapter_error", False),
+    ("OUT OF MEMORY", "adapter_error", False),
     ("STOPPED", "adapter_error", False),
     ("LV RESET", "adapter_error", True),
     ("ACT ALERT", "adapter_error", True),
@@ -56,8 +58,8 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The adapter's own words, for people."""
-        return "; ".join(self.text_lines)
+        """The adapter's own words, for people, each once, without what the car said beside them."""
+        return "; ".join(dict.fromkeys(map(_own_words, self.text_lines)))
 
 
 def parse_answer(raw: bytes, command: str) -> Answer:
@@ -89,8 +91,10 @@ def parse_answer(raw: bytes, command: str) -> Answer:
             continue
         if _HEX.fullmatch(joined):
             hex_lines.append(joined.upper())
-        else:
-            text_lines.append(said)
+            continue
+        text_lines.append(said)
+        if said.startswith("<") and hex_lines:
+            hex_lines.pop()  # the mark of the line before
     reason, lost = _judge(text_lines)
     return Answer(tuple(hex_lines), tuple(text_lines), bool(prompt), reason, lost)
 
@@ -104,3 +108,10 @@ def _judge(text_lines: Sequence[str]) -> tuple[str, bool]:
         found, reset = next(matches, ("adapter_error", False))
         reason, lost = reason or found, lost or reset
     return reason, lost
+
+
+def _own_words(line: str) -> str:
+    found = next((match for word, _, _ in _WORDS if (match := re.search(f"[<!]?{word}", line.upper()))), None)
+    if found is not None:
+        return line[found.start() :]
+    return "bytes that are no text" if "\ufffd" in line else line

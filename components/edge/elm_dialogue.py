@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from components.edge.elm_answer import Answer
-from components.edge.obd_parser import Bus, Heard, parse_pids
+from components.edge.obd_parser import Bus, Heard, parse_calibrations, parse_pids
 from components.edge.timing import Timing
 
 COMMAND_MS: Final = 1_000
@@ -23,16 +23,19 @@ WARM_START_MS: Final = 1_000
 RESET_MS: Final = 2_000
 SEARCH_MS: Final = 15_000
 """A search over all buses, with the slow initialisation of the oldest of them."""
+QUIET_MS: Final = 4_000
+"""How long an adapter may be at its first request to the car without a word that it searches."""
 
 _VIN_CHARACTERS: Final = frozenset("0123456789ABCDEFGHJKLMNPRSTUVWXYZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A command without its CR, and how long its answer may take."""
+    """A command without its CR, how long its answer may take, and how long where no search is announced."""
 
     command: str
     limit_ms: int = COMMAND_MS
+    quiet_ms: int = SEARCH_MS
 
 
 Script = Generator[Ask | None, Answer, None]
@@ -120,14 +123,13 @@ def meet(known: Acquaintance) -> Script:
     yield Ask("ATRV")  # first: it needs no car, and tells how the battery is where no car answers
     for command in Timing().commands:  # a clone that lacks them waits as long as it likes
         yield Ask(command)
-    first = yield Ask("0100", SEARCH_MS)
+    first = yield Ask("0100", SEARCH_MS, QUIET_MS)
     if not first.hex_lines or first.reason:  # of ECUs that were not understood nothing may be concluded
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
     answer = yield Ask("ATDPN")
-    if not answer.prompted:
-        raise AwayError("timeout", "no answer to ATDPN")
+    _check_settings(answer, "ATDPN")
     # "A6": found by itself to be 6.
     number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
     try:
@@ -137,7 +139,7 @@ def meet(known: Acquaintance) -> Script:
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
     if not maps or heard.broken:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
-        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.broken == 0)
+        raise AwayError(why, "; ".join(first.hex_lines), is_bus=heard.is_whole)
     known.bus = bus
     known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
@@ -145,8 +147,7 @@ def meet(known: Acquaintance) -> Script:
     known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
     if known.vin is None and not answer.hex_lines:
         known.vin_why = _why(answer)
-    if not answer.prompted:
-        raise AwayError("timeout", "no answer to 0902")
+    _check_settings(answer, "0902")
 
 
 def _ask_what_it_has(
@@ -155,19 +156,40 @@ def _ask_what_it_has(
     """Go on from the first bit map (`maps`, by PID and ECU) as far as each says that there is a next."""
     pids: dict[str, set[int]] = {ecu: set() for ecu in sorted(maps[0])}
     for base in (0x00, 0x20, 0x40, 0x60):
-        if base and not any(base in has for has in pids.values()):
-            break
         announced = {ecu for ecu, has in pids.items() if base in has}
-        for _ in range(2 if base else 0):
-            answer = yield Ask(f"01{base:02X}")
-            if not answer.prompted:
-                raise AwayError("timeout", f"no answer to 01{base:02X}")
-            maps, _ = parse_pids(bus.messages(answer.hex_lines), 1, {base: 4})
-            if announced <= maps.get(base, {}).keys():
-                break  # else once more: what is not there would be taken for what the car has not
+        if base and not announced:
+            break
+        if base:
+            maps = yield from _ask_map(bus, base, announced)
         for ecu, bits in maps.get(base, {}).items():
             pids.setdefault(ecu, set()).update(supported_pids(base, bits))
     return {ecu: frozenset(has) for ecu, has in sorted(pids.items())}
+
+
+def _ask_map(bus: Bus, base: int, announced: set[str]) -> Generator[Ask | None, Answer, dict[int, dict[str, bytes]]]:
+    """Ask for a bit map, again where one that was announced did not come: what it names would count as not there.
+
+    Raises:
+        AwayError: It was not silence that kept it away.
+    """
+    for again in (True, False):
+        answer = yield Ask(f"01{base:02X}")
+        _check_settings(answer, f"01{base:02X}")
+        maps, why = parse_pids(heard := bus.messages(answer.hex_lines), 1, {base: 4})
+        if announced <= maps.get(base, {}).keys() or (not again and heard.is_whole and answer.reason in _SILENCE):
+            break
+    else:
+        raise AwayError(answer.reason or why, answer.words or "; ".join(answer.hex_lines), is_bus=True)
+    return maps
+
+
+_SILENCE: Final = frozenset({"", "no_data"})
+
+
+def _check_settings(answer: Answer, command: str) -> None:
+    """AwayError when the adapter did not answer, or is no longer set up."""
+    if not answer.prompted or answer.lost_settings:
+        raise AwayError(_why(answer), answer.words or f"no answer to {command}")
 
 
 def agree_again(adapter: str) -> Script:
@@ -226,20 +248,7 @@ def look_again(known: Acquaintance, bus: Bus) -> Script:
         answer = yield Ask("0904", 2 * COMMAND_MS)
         if not answer.prompted:
             raise AwayError("timeout", "no answer to 0904")
-        known.calibration = parse_calibration(bus.messages(answer.hex_lines), is_can=bus.is_can)
-
-
-def parse_calibration(heard: Heard, *, is_can: bool) -> tuple[str, ...]:
-    """Return the calibration ids, 16 characters at most each, in the order of the ECUs; () when none said any.
-
-    On CAN a count stands before them. One with characters that are not to be read is left out.
-    """
-    found = []
-    for message in heard.messages:
-        if message.data[:2] == b"\x49\x04":
-            ids = message.data[3 if is_can else 2 :]
-            found += [ids[at : at + 16].strip(b"\0 ").decode("ascii", "replace") for at in range(0, len(ids), 16)]
-    return tuple(text for text in found if text and text.isascii() and text.isprintable())
+        known.calibration = parse_calibrations(bus.messages(answer.hex_lines), is_can=bus.is_can)
 
 
 def supported_pids(base: int, bits: bytes) -> list[int]:
@@ -267,7 +276,7 @@ def parse_vin(heard: Heard, *, is_can: bool) -> tuple[str | None, str]:
 
     On CAN one item of 17 bytes follows its count; on the older buses five lines of four bytes, padded in front.
     """
-    why = "truncated" if heard.broken else "no_data"
+    why = "no_data" if heard.is_whole else "truncated"
     for message in heard.messages:
         if message.refuses(9):
             why = "negative_response"

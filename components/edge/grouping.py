@@ -8,8 +8,9 @@ How many PIDs: on CAN up to 6 (SAE J1979), believed only after a group was answe
     part of a group; or nothing, and no      each PID that is missing is asked alone: one that answers
     group has worked yet                     condemns the size (6, 3, 2, 1), one that does not is silent
     no prompt, and no group has worked yet   the size is condemned: it may be the length that silenced it
-    nothing, where groups have worked        nothing: it is the car or the line, not the group; three times in
-                                             succession, with words or cut short: each is asked alone
+    nothing, where groups have worked        nothing: it is the car or the line, not the group
+    not whole, where groups have worked      it is asked again; after three times in succession each is asked alone
+    words, where groups have worked          nothing; after three times in succession each is asked alone
 
 A silent PID is asked alone from then on, until it answers: in a group it would change the number of lines.
 
@@ -134,7 +135,7 @@ class Grouping:
         if is_doubtful or (len(missing) < len(signals) and why == "no_data"):
             self._doubted.update(signal.key for signal in missing)
             return missing
-        return ()
+        return signals if why == "truncated" else ()
 
     def _proved(self, request: Request, lines: int) -> None:
         """Everything that was asked came."""

@@ -8,6 +8,8 @@ from components.wire.signals import Value
 
 TOKEN_LIFE_MS: Final = 60_000
 MUST_BE_ZERO: Final = ("rpm", "speed")
+FRESH_MS: Final = 1_500
+"""A car that has stood for longer than that, when the command would go out, may have started since."""
 
 
 @dataclass(slots=True)
@@ -28,15 +30,24 @@ class Interlock:
         return "token_expired" if elapsed_ms >= expires_ms else None
 
 
-def refusal(values: Mapping[str, Value]) -> str | None:
+def refusal(values: Mapping[str, Value], measured_ms: Mapping[str, int], elapsed_ms: int) -> str | None:
     """Say why a car that was just measured may not be cleared; None when it may.
 
-    >>> refusal({"rpm": 0.0, "speed": 0}), refusal({"rpm": 800.0, "speed": 0}), refusal({"rpm": 0.0})
-    (None, 'engine_running', 'speed_unknown')
+    Args:
+        values, measured_ms: As `Car.measure_now` gave them, elapsed ms.
+        elapsed_ms: Now, as the command is about to go out.
+
+    >>> refusal({"rpm": 0.0, "speed": 0}, {"rpm": 10, "speed": 40}, 50)
+    >>> refusal({"rpm": 800.0, "speed": 0}, {"rpm": 10, "speed": 40}, 50)
+    'engine_running'
+    >>> refusal({"rpm": 0.0, "speed": 0}, {"rpm": 10, "speed": 40}, 1511)
+    'measured_too_slowly'
     """
     for key in MUST_BE_ZERO:
         if key not in values:
             return f"{key}_unknown"
     if values["rpm"] != 0:
         return "engine_running"
-    return "vehicle_moving" if values["speed"] != 0 else None
+    if values["speed"] != 0:
+        return "vehicle_moving"
+    return "measured_too_slowly" if any(elapsed_ms - measured_ms[key] > FRESH_MS for key in MUST_BE_ZERO) else None

@@ -18,10 +18,10 @@ from components.edge.obd_parser import Bus, Heard, decode, parse_pids
 from components.edge.ports import Sample
 from components.edge.schedule import Schedule
 from components.edge.timing import Timing
-from components.wire.signals import OBD_SIGNALS, Signal, Value
+from components.wire.signals import OBD_SIGNALS, WIDE_BAND, Signal, Value
 
-_WIDE_BAND: Final = {"o211": (0x24, 0x34), "o212": (0x25, 0x35)}
-"""The PIDs by which a car with wide-band sensors answers instead. Source: signals.md."""
+_WIDE_BAND_CURRENT: Final = {"o211": 0x34, "o212": 0x35}
+"""The PIDs of wide-band sensors that tell a current and no voltage. Source: SAE J1979."""
 _AWAY_AFTER_MS: Final = 1_500
 """So long without one value, and more than one answer without any: the car is away."""
 _LOOK_FIRST_MS: Final = 5_000
@@ -60,15 +60,18 @@ class Meeting:
         self._bus, self._pids = bus, pids
         self._rejected = rejected
         self._owners = {pid: ecu for ecu, has in sorted(pids.items(), reverse=True) for pid in has}
-        self._has = {signal.key: signal for signal in OBD_SIGNALS if signal.pid in self._owners}
+        forms = ((signal, WIDE_BAND.get(signal.key, signal)) for signal in OBD_SIGNALS)
+        self._has = {
+            narrow.key: narrow if narrow.pid in self._owners else wide
+            for narrow, wide in forms
+            if {narrow.pid, wide.pid} & self._owners.keys()
+        }
         asked = [signal for key, signal in self._has.items() if key in wanted]
         self._schedule = Schedule(asked, period_ms, rates)
         self.grouping = Grouping(bus, pids)
         self.timing = Timing()
         self.orders: list[str] = []
         """AT commands that are to be sent before the next request."""
-        self.answered_codes: set[tuple[int, str]] = set()
-        """(mode, ECU) that has answered for trouble codes."""
         self._values: dict[str, Value] = {}
         self._measured_ms: dict[str, int] = {}
         self._why: dict[str, str] = {}
@@ -154,7 +157,7 @@ class Meeting:
         why: dict[str, str] = {}
         for key in keys:
             if (signal := self._has.get(key)) is None:
-                is_wide_band = any(pid in self._owners for pid in _WIDE_BAND.get(key, ()))
+                is_wide_band = _WIDE_BAND_CURRENT.get(key) in self._owners
                 why[key] = "wide_band" if is_wide_band else "unsupported"
             elif key not in self._values:
                 why[key] = self._why.get(key, "timeout")

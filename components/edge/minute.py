@@ -5,9 +5,10 @@ duplicate, never a conflict.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Final, Protocol, cast
 
-from components.wire.packet import ClockFix, Gap, Identity, Packet, TroubleCode
+from components.wire.packet import ClockFix, Gap, Identity, Lost, Packet, TroubleCode
 from components.wire.reading import Reading
 from components.wire.signals import BY_KEY, Value
 from components.wire.summary import summarise
@@ -54,6 +55,16 @@ def read_codes(body: Body) -> tuple[TroubleCode, ...]:
     return tuple(TroubleCode(*row) for row in cast("list[tuple[str, str, str, int, int]]", body["codes"]))
 
 
+def lost_body(key: str, lost: Lost) -> Body:
+    """Return the body of a row that declares a loss; `key` is the outbox's, "" where it was not known there."""
+    return {"key": key, "lost": astuple(lost)}
+
+
+def read_lost(body: Body) -> tuple[str, Lost]:
+    """Return key and loss of a row that declares one."""
+    return cast("str", body["key"]), Lost(*cast("tuple[str | None, int, int, str, int | None, str]", body["lost"]))
+
+
 def session_body(clock: str, fix: ClockFix | None, interval_ms: int, period_s: int, content: str, config: str) -> Body:
     """Return the body of the row that opens a session."""
     return {
@@ -79,6 +90,8 @@ def build(
     dtcs: SomeRow | None,
     *,
     followed: bool,
+    lost: Sequence[Lost] = (),
+    lost_after: Sequence[Lost] = (),
 ) -> Packet:
     """Make the packet of one period.
 
@@ -88,6 +101,8 @@ def build(
         session: The row that opened the session, as old as its first reading.
         identity, dtcs: The newest of their kind that the session had when the period ended; None where there is none.
         followed: Whether the session goes on after this period.
+        lost: What this packet declares as lost.
+        lost_after: What the next one does; it may tell why this one ends early.
     """
     opened = session.body or {}
     period_s, interval_ms = cast("int", opened["period_s"]), cast("int", opened["interval_ms"])
@@ -98,6 +113,7 @@ def build(
     first = session.at_ms >= start_ms
     fix = cast("tuple[str, int] | None", opened["clock_fix"])
     codes = dtcs.body if dtcs is not None else None
+    unwritten = [one for one in (*lost, *lost_after) if (one.session, one.what) == (sound.session, "readings")]
     return Packet(
         device=device,
         session=sound.session,
@@ -111,8 +127,9 @@ def build(
         dtcs=read_codes(codes) if codes is not None else (),
         dtcs_at_ms=dtcs.at_ms if dtcs is not None and codes is not None else None,
         freeze_frame=cast("Mapping[str, object]", codes["freeze_frame"]) if codes is not None else None,
-        gaps=_gaps(rows, interval_ms, max(session.at_ms, start_ms), end_ms, followed=followed),
+        gaps=_gaps(rows, interval_ms, max(session.at_ms, start_ms), end_ms, unwritten, followed=followed),
         clock_fix=ClockFix(*fix) if first and fix is not None else None,
+        lost=tuple(lost),
     )
 
 
@@ -123,19 +140,24 @@ def _identity(row: SomeRow | None) -> Identity:
     return Identity(body["vin"], body["iccid"], body["imei"], cast("Mapping[str, str]", row.body["why"]))
 
 
-def _gaps(rows: Sequence[SomeRow], interval_ms: int, from_ms: int, end_ms: int, *, followed: bool) -> tuple[Gap, ...]:
+def _gaps(
+    rows: Sequence[SomeRow], interval_ms: int, from_ms: int, end_ms: int, unwritten: Sequence[Lost], *, followed: bool
+) -> tuple[Gap, ...]:
     """Find the holes between sound readings, from `from_ms` on and to the period's end where the session fills it."""
     gaps: list[Gap] = []
+
+    def hole(begin_ms: int, until_ms: int, corrupt: int) -> None:
+        if corrupt or until_ms - begin_ms > _LATE * interval_ms:
+            declared = any(one.from_ms < until_ms and begin_ms < one.to_ms for one in unwritten)
+            gaps.append(Gap(begin_ms, until_ms, "corrupt" if corrupt else "lost_range" if declared else "late"))
+
     last_ms, corrupt = from_ms, 0
     for row in rows:
         if row.body is None:
             corrupt += 1
             continue
-        if corrupt or row.at_ms - last_ms > _LATE * interval_ms:
-            gaps.append(Gap(last_ms, row.at_ms, "corrupt" if corrupt else "late"))
+        hole(last_ms, row.at_ms, corrupt)
         last_ms, corrupt = row.at_ms, 0
     # Where the session ends its last rows are all there is; how long they took is known by their number only.
-    to_ms = end_ms if followed else min(last_ms + corrupt * interval_ms, end_ms)
-    if corrupt or to_ms - last_ms > _LATE * interval_ms:
-        gaps.append(Gap(last_ms, to_ms, "corrupt" if corrupt else "late"))
+    hole(last_ms, end_ms if followed else min(last_ms + corrupt * interval_ms, end_ms), corrupt)
     return tuple(gaps)

@@ -78,6 +78,8 @@ class ObdCar:
         self._asked: Request | str = ""
         """What was sent last: a request, or an AT command."""
         self._is_behind = False
+        self._vin = ""
+        self._missed_codes: dict[tuple[int, str], int] = {}
         self._voltage_ms = 0
         self._state = CarState()
 
@@ -111,7 +113,7 @@ class ObdCar:
         if not (self._ready(deadline_ms) and self._take_up(deadline_ms)):
             raise CarAwayError(self._link.trouble or "the car does not answer")
         try:
-            return read_codes(self._link, deadline_ms, self._met.answered_codes)
+            return read_codes(self._link, deadline_ms, self._missed_codes)
         finally:
             self._note_state()
 
@@ -138,6 +140,8 @@ class ObdCar:
             self._meetings = self._link.meetings
             self._met = self._meet()
             self._voltage_ms = self._clock()  # it was asked on the way
+            if (vin := self._link.known.vin) is not None and vin != self._vin:
+                self._vin, self._missed_codes = vin, {}
         return ready
 
     def _meet(self) -> Meeting:

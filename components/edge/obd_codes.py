@@ -16,17 +16,19 @@ _MODES: Final[Mapping[int, Literal["stored", "pending", "permanent"]]] = {
     0x07: "pending",
     0x0A: "permanent",
 }
+_GONE_AFTER: Final = 3
+"""So often in succession an ECU that answered before must be missing, all else being whole, until that is believed."""
 _FREEZE_KEYS: Final = ("load", "temp", "rpm", "speed")
 
 
-def read_codes(link: ObdLink, deadline_ms: int, answered: set[tuple[int, str]]) -> DtcReport:
+def read_codes(link: ObdLink, deadline_ms: int, missed: dict[tuple[int, str], int]) -> DtcReport:
     """Ask every ECU for its codes, and the engine for its freeze frame.
 
     Args:
         link: In state `ready`.
         deadline_ms: Elapsed ms by which it returns.
-        answered: (mode, ECU) that answered before on this connection; is added to. One that is missing now is a
-            missing part.
+        missed: How often in succession each (mode, ECU) of this car that answered before has been missing; is kept
+            here. One that is missing is a missing part: if it had codes, they would count as cleared.
 
     Returns:
         The report.
@@ -39,14 +41,25 @@ def read_codes(link: ObdLink, deadline_ms: int, answered: set[tuple[int, str]]) 
         reply = _ask(link, f"{mode:02X}", mode, deadline_ms)
         lists = _code_lists(link, mode, reply, deadline_ms)
         is_can = link.known.bus is not None and link.known.bus.is_can
-        # On the older buses an ECU without a code may be silent; where all are, `_code_lists` has confirmed it.
-        must = {ecu for asked, ecu in answered if asked == mode} if is_can or lists else set()
-        if missing := must - lists.keys():
-            raise CarAwayError(f"mode {mode:02X}: no answer of {', '.join(sorted(missing))}")
-        answered |= {(mode, ecu) for ecu in lists}
+        # On the older buses an ECU without a code may be silent; where all are, `_code_lists` has confirmed mode 03.
+        must = {ecu for asked, ecu in missed if asked == mode} if is_can or lists or mode != 0x03 else set()
+        short = _counting_more(link, lists, deadline_ms) if mode == 0x03 and lists and not is_can else set()
+        missed.update({(mode, ecu): 0 for ecu in lists.keys() - short})
+        if missing := (must - lists.keys()) | short:
+            _miss(missed, mode, missing)
         codes += [Dtc(code, status, ecu) for ecu, found in lists.items() for code in found]
     frame = _freeze_frame(link, deadline_ms)
     return DtcReport(tuple(sorted(set(codes))), frame, reply.at_ms)
+
+
+def _miss(missed: dict[tuple[int, str], int], mode: int, missing: set[str]) -> None:
+    """CarAwayError, unless these ECUs have been missing so often that it must be the car's own way."""
+    for ecu in missing:
+        missed[mode, ecu] = missed.get((mode, ecu), 0) + 1
+    if any(missed[mode, ecu] < _GONE_AFTER for ecu in missing):
+        raise CarAwayError(f"mode {mode:02X}: not all of {', '.join(sorted(missing))}")
+    for ecu in missing:
+        del missed[mode, ecu]
 
 
 def clear(link: ObdLink, deadline_ms: int) -> Literal["cleared", "refused", "unknown"]:
@@ -74,7 +87,7 @@ def _ask(link: ObdLink, command: str, mode: int, deadline_ms: int) -> Reply:
     answer, heard = reply.answer, reply.heard
     if (
         not answer.prompted
-        or heard.broken
+        or not heard.is_whole
         or answer.reason not in {"", "no_data"}
         or (answer.reason and heard.messages)
     ):
@@ -118,11 +131,21 @@ def _codes(message: Message, *, is_can: bool) -> list[str]:
 
 def _confirm_no_codes(link: ObdLink, deadline_ms: int) -> None:
     """Silence to mode 03 may mean that there is no code, or that the car is away: the count of PID 01 tells."""
-    reply = _ask(link, "0101", 0x01, deadline_ms)
-    found, _ = parse_pids(reply.heard, 1, {0x01: 4})
-    counts = [data[0] & 0x7F for data in found.get(0x01, {}).values()]
-    if not counts or any(counts):
-        raise CarAwayError(f"mode 03: no answer, where {sum(counts)} codes are announced")
+    counts = _counts(link, deadline_ms)
+    if not counts or any(counts.values()):
+        raise CarAwayError(f"mode 03: no answer, where {sum(counts.values())} codes are announced")
+
+
+def _counting_more(link: ObdLink, lists: Mapping[str, list[str]], deadline_ms: int) -> set[str]:
+    """Return the ECUs of an older bus that announce more codes than came: there no count stands in the list."""
+    counts = _counts(link, deadline_ms)
+    return {ecu for ecu, codes in lists.items() if counts.get(ecu, 0) > len(codes)}
+
+
+def _counts(link: ObdLink, deadline_ms: int) -> dict[str, int]:
+    """Return how many stored codes each ECU announces in PID 01."""
+    found, _ = parse_pids(_ask(link, "0101", 0x01, deadline_ms).heard, 1, {0x01: 4})
+    return {ecu: data[0] & 0x7F for ecu, data in found.get(0x01, {}).items()}
 
 
 def _freeze_frame(link: ObdLink, deadline_ms: int) -> dict[str, Value]:

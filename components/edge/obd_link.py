@@ -109,7 +109,7 @@ class ObdLink:
         self._buffer = b""
         self._script: Script | None = None
         self._command = ""
-        self._until_ms = 0
+        self._until_ms = self._quiet_until_ms = 0
         self._not_before_ms = 0
         self._concerns: Concerns = lambda _: False
         self._left_ms: int | None = None
@@ -194,7 +194,7 @@ class ObdLink:
         """
         bus = self.known.bus
         if not self.is_waiting or bus is None:
-            return Reply(Answer(reason=self.why), Heard((), 0), self._clock())
+            return Reply(Answer(reason=self.why), Heard(()), self._clock())
         began_ms = self._clock()
         try:
             while True:
@@ -204,11 +204,11 @@ class ObdLink:
                     return None
                 answer = parse_answer(raw if raw is not None else self._buffer, self._command)
                 heard = bus.messages(answer.hex_lines)
-                if raw is None or answer.text_lines or heard.broken or any(map(self._concerns, heard.messages)):
+                if raw is None or answer.text_lines or not heard.is_whole or any(map(self._concerns, heard.messages)):
                     break
         except LineGoneError as error:
             self._lose_port("adapter_error", str(error))
-            return Reply(Answer(reason="adapter_error"), Heard((), 0), self._clock())
+            return Reply(Answer(reason="adapter_error"), Heard(()), self._clock())
         self.is_waiting = False
         at_ms = self._clock()
         if self._left_ms is not None and at_ms == began_ms:
@@ -221,7 +221,7 @@ class ObdLink:
         if self.state == "ready":
             self.send(command, concerns, max(0, deadline_ms - self._clock()))
         # The limit is the deadline, so an answer or its absence is there by then.
-        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard((), 0), self._clock())
+        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard(()), self._clock())
 
     def look_again(self) -> None:
         """Ask once more what the car has, in state `ready`; what is new is a new meeting."""
@@ -260,8 +260,8 @@ class ObdLink:
             if self._script is None:
                 self._script = self._new_script()
                 self._begin(next(self._script), deadline_ms)
-            raw = self._receive(min(self._until_ms, deadline_ms))
-            if raw is None and self._clock() < self._until_ms:
+            raw = self._receive(min(self._limit_ms(), deadline_ms))
+            if raw is None and self._clock() < self._limit_ms():
                 return  # the call's deadline, not the command's
             answer = parse_answer(raw if raw is not None else self._buffer, self._command)
             if self._command == "ATRV":
@@ -297,7 +297,14 @@ class ObdLink:
         """Send what the script asks; None: it listens on, within the limit of what it asked before."""
         if ask is not None:
             self._until_ms = self._clock() + ask.limit_ms
+            self._quiet_until_ms = self._clock() + ask.quiet_ms
             self._send(ask.command, max(deadline_ms, self._until_ms))
+
+    def _limit_ms(self) -> int:
+        """When the waiting for the command's answer ends: later while the adapter says that it searches."""
+        said = parse_answer(self._buffer + b"\r", self._command)
+        searches = any(word in self._buffer for word in _SEARCHES) and not said.hex_lines
+        return self._until_ms if searches else min(self._until_ms, self._quiet_until_ms)
 
     def _succeed(self) -> None:
         if self.state == "meeting" or self.known.pids != self._has_pids:

@@ -30,9 +30,13 @@ _OLDER: Final = {
     "4": obd_protocols.ISO_14230_4_5baud,
     "5": obd_protocols.ISO_14230_4_fast,
 }
+_J1850: Final = frozenset("12")
+_KWP: Final = frozenset("45")
 _ISO_TP_SINGLE: Final = "0"
 _NEGATIVE: Final = 0x7F
 _PENDING: Final = 0x78
+_CALIBRATION: Final = 16
+"""Characters of a calibration id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,22 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The messages of one answer, lowest ECU address first, and how many lines or sequences were not whole."""
+    """What one answer's lines were.
+
+    Attributes:
+        messages: Of ECUs, lowest address first.
+        broken: How many lines or sequences were not whole.
+        foreign: How many lines were whole and no answer of an ECU to a tester.
+    """
 
     messages: tuple[Message, ...]
-    broken: int
+    broken: int = 0
+    foreign: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that came was messages of ECUs."""
+        return not self.broken and not self.foreign
 
 
 class _Assembler(Protocol):
@@ -80,6 +96,7 @@ class Bus:
         if number not in makers:
             raise ValueError(f"protocol {number} is none of OBD-II's")
         self._assemble: _Assembler = makers[number]([])
+        self._number = number
         self.name: str = makers[number].ELM_NAME
         self.is_can = number not in _OLDER
         self._header_digits = 3 if number in _CAN_11_BIT else 8 if number in _CAN_29_BIT else 6
@@ -91,15 +108,17 @@ class Bus:
             hex_lines: As in elm_answer.Answer; in the order of arrival.
 
         Returns:
-            The whole messages of ECUs; lines that are no answer of an ECU to a tester count as broken.
+            The whole messages of ECUs, and how many lines gave none.
         """
         whole: list[Message] = []
-        broken = 0
+        broken = foreign = 0
         sequences: dict[str, list[str]] = {}
         for line in hex_lines:
             ecu = self._ecu(line)
-            if ecu is None:
+            if len(line) <= self._header_digits or (len(line) - self._header_digits) % 2 or not self._is_sound(line):
                 broken += 1
+            elif ecu is None:
+                foreign += 1
             elif self._is_alone(line):
                 message = self._one(ecu, [line])
                 whole += [message] if message else []
@@ -111,7 +130,7 @@ class Bus:
             whole += [message] if message else []
             broken += message is None
         whole.sort(key=lambda message: message.ecu)
-        return Heard(tuple(whole), broken)
+        return Heard(tuple(whole), broken, foreign)
 
     def lines(self, size: int) -> int:
         """Return how many lines an ECU's answer of `size` bytes to mode 01 takes."""
@@ -126,6 +145,21 @@ class Bus:
             return header if len(header) == 8 and header[:6] == "18DAF1" else None
         # ISO 9141, J1850: target 6B; KWP: the tester F1. The third byte is the sender.
         return header[4:6] if len(header) == 6 and header[2:4] in {"6B", "F1"} else None
+
+    def _is_sound(self, line: str) -> bool:
+        """Return whether an older bus's line has the checksum, and on KWP the length, that it says it has.
+
+        CAN's own checksum stays in the adapter; what its lines can be held to is in `_joined`.
+        """
+        if self.is_can:
+            return True
+        if len(line) % 2 or len(line) < 10:
+            return False
+        *frame, checksum = bytes.fromhex(line)
+        declared = frame[0] & 0x3F if self._number in _KWP else 0
+        return declared in {0, len(frame) - 3} and checksum == (
+            _crc(frame) if self._number in _J1850 else sum(frame) % 256
+        )
 
     def _is_alone(self, line: str) -> bool:
         """Return whether this line is a message of its own: python-OBD drops two of them from one ECU."""
@@ -145,29 +179,44 @@ class Bus:
             return None
         if len(found) != 1 or not found[0].data:
             return None
-        data = bytes(found[0].data)
         if not self.is_can:
+            data = bytes(found[0].data)
             return Message(ecu, data[:1] + data[2:] if data[0] == 0x43 else data)  # it forges a count into mode 03
-        if not _fills_frames(found[0].frames):
-            return None
-        declared = max(frame.data_len or 0 for frame in found[0].frames)
-        trimmed = 2 + 2 * data[1] if data[0] == 0x43 and len(data) > 1 else declared  # it cuts mode 03 by its count
-        return Message(ecu, data) if len(data) == min(declared, trimmed) else None
+        data = _joined(found[0].frames)
+        return Message(ecu, data) if data else None
 
 
-def _fills_frames(frames: Sequence[ObdFrame]) -> bool:
-    """Return whether each CAN frame has the bytes that it must have, no byte lost or added on the serial line.
+def _joined(frames: Sequence[ObdFrame]) -> bytes:
+    """Return the data of a message's CAN frames; b"" unless each frame has the bytes that it must have.
 
-    A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8. ISO
-    15765-4 pads always, but adapters hide padding; so a byte lost in a last frame that has one byte of padding left is
-    the one loss that this cannot see.
+    A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8, and
+    the length that the first one declares ends in it. ISO 15765-4 pads always, but adapters hide padding; so a byte
+    lost in a last frame that has one byte of padding left is the one loss that this cannot see.
+
+    python-OBD's own joining ignores what is too much, and cuts mode 03 by the count in it.
     """
     declared = max(frame.data_len or 0 for frame in frames)
     if len(frames) == 1:
-        return len(frames[0].data) in {1 + declared, 8}
+        data = bytes(frames[0].data)
+        return data[1 : 1 + declared] if declared < 8 and len(data) in {1 + declared, 8} else b""
     in_order = sorted(frames, key=lambda frame: frame.seq_index)  # the first frame's index is 0
     rest = declared - 6 - 7 * (len(frames) - 2)
-    return all(len(frame.data) == 8 for frame in in_order[:-1]) and len(in_order[-1].data) in {1 + rest, 8}
+    last = bytes(in_order[-1].data)
+    if not 1 <= rest <= 7 or len(last) not in {1 + rest, 8} or any(len(frame.data) != 8 for frame in in_order[:-1]):
+        return b""
+    return (
+        bytes(in_order[0].data[2:]) + b"".join(bytes(frame.data[1:]) for frame in in_order[1:-1]) + last[1 : 1 + rest]
+    )
+
+
+def _crc(frame: Sequence[int]) -> int:
+    """Return the checksum of a J1850 frame: CRC-8, polynomial 1D, begun with FF and inverted. Source: SAE J1850."""
+    crc = 0xFF
+    for byte in frame:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x11D) if crc & 0x80 else crc << 1
+    return crc ^ 0xFF
 
 
 _DECODERS: Final[Mapping[int, Callable[[list[ObdMessage]], object]]] = {
@@ -252,3 +301,31 @@ def _cut(data: bytes, sizes: Mapping[int, int]) -> dict[int, bytes] | None:
             return None
         parts[pid], data = data[1 : 1 + size], data[1 + size :]
     return parts or None
+
+
+def parse_calibrations(heard: Heard, *, is_can: bool) -> tuple[str, ...]:
+    """Take the calibration ids out of the answers to mode 09, item 04.
+
+    Each has 16 characters, filled up with NUL behind; an ECU may have several. On CAN their number stands first, on
+    the older buses they come in lines of four bytes. An ECU's answer that is not whole gives none of them.
+
+    Args:
+        heard: The messages.
+        is_can: Whether the bus is CAN.
+
+    Returns:
+        The ids, lowest ECU address first, each once; may be empty.
+
+    Source: SAE J1979, mode 09, infotype 04.
+    """
+    found: dict[str, None] = {}
+    for message in heard.messages:
+        if message.data[:2] != b"\x49\x04":
+            continue
+        count, ids = message.data[2:3], message.data[3 if is_can else 2 :]
+        if len(ids) % _CALIBRATION or (is_can and count != bytes((len(ids) // _CALIBRATION,))):
+            continue
+        texts = [ids[at : at + _CALIBRATION].rstrip(b"\0 ") for at in range(0, len(ids), _CALIBRATION)]
+        if all(text.isascii() and text.decode("ascii").isprintable() for text in texts):
+            found |= dict.fromkeys(text.decode("ascii") for text in texts if text)
+    return tuple(found)

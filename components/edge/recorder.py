@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from components.edge import minute
+from components.edge.choice import Choice
 from components.edge.dtc_book import DtcBook
 from components.edge.gear import Gearbox
 from components.edge.ports import Car, CarAwayError, DtcReport, Gps, Sample, Sim
@@ -55,6 +56,7 @@ class Sources:
     period_s: int
     content: str
     config_hash: str
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class Recorder:
             `wake` a new one begins, at `command` the configured command is due.
         sent: Whether the packet that was closed when the car fell asleep has its receipt.
         network_time: The machine's own clock while the network keeps it right; None while it does not.
+        turned: Called when the loop has turned: a reading was kept, or refused by the card, or a sleeping car looked
+            at. Not called where it failed in another way.
 
     Attributes:
         lost: Readings that were made and could not be kept.
@@ -90,6 +94,7 @@ class Recorder:
     power_changed: Callable[[Order], object] = lambda _order: None
     sent: Callable[[], bool] = lambda: True
     network_time: Callable[[], Told | None] = lambda: None
+    turned: Callable[[], object] = lambda: None
     book: DtcBook = field(default_factory=DtcBook)
     sim: Sim = field(default_factory=Sim)
     latest: Reading | None = None
@@ -115,10 +120,14 @@ class Recorder:
         while not self._stopping:
             try:
                 await self._take_turn(due_ms)
+                self.turned()
             except Exception as error:  # noqa: BLE001 - a car without a recorder is worse than any error here
                 self._not_kept(error)
+                # A card that takes no rows takes none from a new process; another fault may be gone in one.
+                if isinstance(error, UnavailableError):
+                    self.turned()
             self._ask_codes_if_due()
-            interval_ms = self._interval_ms
+            interval_ms = self.interval_ms
             due_ms += interval_ms
             late_ms = self.elapsed_ms() - due_ms
             if late_ms >= 0:
@@ -138,6 +147,11 @@ class Recorder:
         if self._resting is not None:
             self._resting.cancel()
 
+    def begin_session(self) -> None:
+        """Begin a session on the same clock, as the file that has the rows of this one is no more."""
+        self.timeline, self._identity = self.timeline.renewed(self.new_session()), None
+        self._dtcs_due_ms = self.elapsed_ms()
+
     async def read_codes(self) -> DtcReport:
         """Ask the car for its codes now, and record them.
 
@@ -148,8 +162,9 @@ class Recorder:
         report = await self.car_lane.run(self.sources.car.read_dtcs, self.elapsed_ms() + _DTC_DEADLINE_MS)
         at_ms = self.timeline.at(report.at_ms)
         self.book, appeared, cleared = self.book.updated(report, at_ms)
+        frozen = {key: value for key, value in report.freeze_frame.items() if key in self.sources.choice.wanted}
         try:
-            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, report.freeze_frame))])
+            await self._write([("dtcs", at_ms, minute.dtcs_body(self.book.codes, frozen))])
         finally:
             if appeared or cleared:
                 self.changed(appeared, cleared)
@@ -160,7 +175,7 @@ class Recorder:
         await self._write([("audit", self.timeline.at(self.elapsed_ms()), body)])
 
     @property
-    def _interval_ms(self) -> int:
+    def interval_ms(self) -> int:
         """From one turn to the next; most of it may be taken by the car."""
         return LOOK_EVERY_MS if self._at_rest else self.sources.interval_ms
 
@@ -204,7 +219,7 @@ class Recorder:
     async def _record(self, ask: Callable[[int], Sample], due_ms: int) -> None:
         sources = self.sources
         sample = await self._sample_car(ask, due_ms)
-        if self.elapsed_ms() > due_ms + 2 * self._interval_ms:
+        if self.elapsed_ms() > due_ms + 2 * self.interval_ms:
             # The machine was suspended meanwhile: what was measured before is asked again.
             sample = await self._sample_car(ask, self.elapsed_ms())
         self._look(sample)
@@ -240,13 +255,13 @@ class Recorder:
 
     async def _sample_car(self, ask: Callable[[int], Sample], due_ms: int) -> Sample:
         """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
-        deadline_ms = due_ms + self._interval_ms * 8 // 10
+        deadline_ms = due_ms + self.interval_ms * 8 // 10
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(ask, deadline_ms))
             self._pending.addErrback(self._car_broke)
         pending, waiting = self._pending, Deferred[Sample | None]()
         # A tenth of the interval after the deadline: another tenth is left to write the reading in.
-        grace_ms = self._interval_ms // 10
+        grace_ms = self.interval_ms // 10
         alarm_ms = max(grace_ms, deadline_ms + grace_ms - self.elapsed_ms())
         alarm = self.reactor.callLater(alarm_ms / 1000, waiting.callback, None)
 
@@ -286,6 +301,7 @@ class Recorder:
         else:
             values["gear"] = gear
             measured["gear"] = min(measured["rpm"], measured["speed"])
+        self.sources.choice.apply(values, measured, why)
         for key in [key for key, value in values.items() if not _can_be(key, value)]:
             # What no packet can carry would keep its whole minute from the server.
             del values[key], measured[key]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from components.wire.packet import CLOCKS, DTC_STATES, IDENTITIES, MAX_LIST
+from components.wire.packet import CLOCKS, DTC_STATES, IDENTITIES, LOST_REASONS, LOST_WHAT, MAX_LIST
 from components.wire.reading import check_value
 from components.wire.signals import BY_KEY, DTC_PATTERN, REASONS
 
@@ -78,11 +78,26 @@ def _is_code(row: Any) -> bool:  # noqa: ANN401 - whatever a row holds
     )
 
 
+def _is_lost(body: Mapping[str, Any]) -> bool:
+    session, from_ms, to_ms, what, count, reason = body["lost"]
+    return (
+        len(body) == 2
+        and isinstance(body["key"], str)
+        and (session is None or _matches(_HEX, session))
+        and _is_whole(from_ms, 0, _MAX_MS)
+        and _is_whole(to_ms, 0, _MAX_MS)
+        and what in LOST_WHAT
+        and (count is None or _is_whole(count, 1, 2**53))
+        and reason in LOST_REASONS
+    )
+
+
 _FORMS: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "reading": _is_reading,
     "session": _is_session,
     "identity": _is_identity,
     "dtcs": _is_dtcs,
+    "lost": _is_lost,
 }
 
 

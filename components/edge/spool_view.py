@@ -1,6 +1,5 @@
 """A spool seen from outside, while its agent runs or after: reads, never writes. Rim."""
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.edge import sqlite_spool
+from components.edge.sqlite_readings import body_of
 from components.wire.errors import OperatorError
 
 
@@ -29,7 +29,7 @@ class SpoolView:
     def latest(self) -> Mapping[str, object] | None:
         """Return the values of the newest reading, by signal key; None while there is none."""
         rows = self._select("readings.db", "SELECT body FROM rows WHERE kind = 'reading' ORDER BY seq DESC LIMIT 1")
-        values: Mapping[str, object] | None = json.loads(rows[0][0])["values"] if rows else None
+        values: Mapping[str, object] | None = body_of(rows[0][0])["values"] if rows else None
         return values
 
     def readings(self) -> int:

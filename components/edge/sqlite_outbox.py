@@ -2,16 +2,24 @@
 
 Packet and cursor move in one transaction, so a packet is made once or again, never lost. A receipt marks; retention,
 later, deletes. Ages are counted in time that agents ran (`ran_ms`), which no change of a clock can hurry.
+
+The truth about what is lost stands here. What is forgotten without a receipt gets a row of `lost` in the transaction
+that deletes it, and so do the rows of a readings file that is no more. From here it is written down in readings.db, of
+which packets are made; it stays until a packet that tells of it is in this file, and comes back when that packet is
+forgotten without a receipt. Told once or twice, as everything here, never not at all.
 """
 
+import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from components.edge import sqlite_spool
+from components.edge.sqlite_spool import SpoolFile
 from components.sqlite_file import transaction
+from components.wire.packet import Lost
+from components.wire.times import parse_minute
 
 _SCHEMA = """
 CREATE TABLE packets (
@@ -23,13 +31,28 @@ CREATE TABLE packets (
     first_row INTEGER NOT NULL,
     state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'receipted', 'rejected')),
     code TEXT,
-    settled_ms INTEGER
+    settled_ms INTEGER,
+    end_ms INTEGER,
+    lost TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE INDEX rows_in_packets ON packets (file_id, first_row);
 CREATE INDEX waiting ON packets (seq) WHERE state = 'waiting';
-CREATE TABLE cursors (file_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
-CREATE TABLE meta (epoch TEXT NOT NULL, ran_ms INTEGER NOT NULL) STRICT
+CREATE TABLE cursors (file_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, session TEXT, end_ms INTEGER) STRICT;
+CREATE TABLE meta (epoch TEXT NOT NULL, ran_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STRICT
 """
+_FROM_VERSION_1 = """
+ALTER TABLE packets ADD COLUMN end_ms INTEGER;
+ALTER TABLE packets ADD COLUMN lost TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE cursors ADD COLUMN session TEXT;
+ALTER TABLE cursors ADD COLUMN end_ms INTEGER;
+CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STRICT
+"""
+_PAGE_BYTES: Final = 4096
+_PERIOD_MS: Final = 60_000
+"""Of packets that version 1 made: it did not say."""
+_DAY_MS: Final = 86_400_000
+_DECLARED_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,60 +73,118 @@ class Counts:
     waiting_bytes: int
 
 
-class SqliteOutbox:
-    """The one writer of outbox.db. Blocking; used from one lane."""
+class SqliteOutbox(SpoolFile):
+    """The one writer of outbox.db. Blocking; used from one lane.
+
+    `epoch` is of this file: numbers of packets and losses begin anew with it.
+    """
 
     def __init__(self, path: Path) -> None:
-        opened = sqlite_spool.open_writer(path, _SCHEMA)
-        self._connection = opened.connection
-        self.quarantined = opened.quarantined
+        self.epoch = ""
+        self.ran_ms = 0
+        super().__init__(path, _SCHEMA, _FROM_VERSION_1, _PAGE_BYTES)
+
+    def _begin(self) -> None:
         self._connection.execute(
             "INSERT INTO meta SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM meta)", (os.urandom(8).hex(),)
         )
-        self.epoch: str
-        self.ran_ms: int
         self.epoch, self.ran_ms = self._connection.execute("SELECT epoch, ran_ms FROM meta").fetchone()
+
+    def follow(self, file_id: int, session: str, last_ms: int, bare: tuple[int, int] | None) -> None:
+        """Take packets from that readings file from now on, and declare what any other still held.
+
+        Again does nothing.
+
+        Args:
+            file_id: The file that is there now.
+            session: The session that is being recorded.
+            last_ms: Until when (ms UTC) rows may have been written to another file.
+            bare: The time (ms UTC) of packets that waited in an outbox before this one, and cannot be made again.
+        """
+        with self._guarded() as db, transaction(db):
+            for of, end_ms in db.execute("SELECT session, end_ms FROM cursors WHERE file_id <> ?", (file_id,)):
+                if end_ms is None or end_ms - _DAY_MS < last_ms <= end_ms:
+                    # Its last rows are in a packet, whose period ends after them.
+                    continue
+                # A clock that was never set tells nothing of when that was.
+                to_ms = max(end_ms, last_ms)
+                self._declare([Lost(of if of == session else None, end_ms, to_ms, "readings", None, "corrupt")])
+            db.execute("DELETE FROM cursors WHERE file_id <> ?", (file_id,))
+            is_new = db.execute(
+                "INSERT INTO cursors VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING", (file_id, session, last_ms)
+            ).rowcount
+            if is_new and bare is not None:
+                self._declare([Lost(None, *bare, "packets", None, "corrupt")])
 
     def cursor(self, file_id: int) -> int:
         """Return the last row of that readings file that is in a packet; 0 when none is."""
-        row = self._connection.execute("SELECT seq FROM cursors WHERE file_id = ?", (file_id,)).fetchone()
-        return row[0] if row else 0
+        return self._cursor(file_id)[0]
+
+    def end_ms(self, file_id: int) -> int:
+        """Return until when (ms UTC) that readings file is in packets; 0 when that is not known."""
+        return self._cursor(file_id)[1] or 0
 
     def next_seq(self) -> int:
         """Return the sequence number that the next added packet gets."""
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'packets'").fetchone()
+        with self._guarded() as db:
+            row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'packets'").fetchone()
         return (row[0] if row else 0) + 1
 
-    def add(self, packet_id: str, envelope: bytes, sha256: str, file_id: int, rows: tuple[int, int]) -> bool:
+    def add(
+        self,
+        packet_id: str,
+        envelope: bytes,
+        sha256: str,
+        file_id: int,
+        rows: tuple[int, int],
+        *,
+        end_ms: int,
+        lost: Mapping[str, Lost] | None = None,
+    ) -> bool:
         """Keep a packet and move the cursor, both or neither; False when a packet of that id is there already.
 
         Args:
-            rows: First and last row of the readings file that are in it.
+            packet_id, envelope, sha256: The packet, sealed, and the hash of that.
+            file_id: Of the readings file that it was made of.
+            rows: First and last row of that file that are in it.
+            end_ms: End of its period, ms UTC.
+            lost: What it declares, by the keys of `undeclared`.
         """
-        with transaction(self._connection):
-            added = self._connection.execute(
-                "INSERT INTO packets (id, envelope, sha256, file_id, first_row) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",
-                (packet_id, envelope, sha256, file_id, rows[0]),
+        told = lost or {}
+        with self._guarded() as db, transaction(db):
+            added = db.execute(
+                "INSERT INTO packets (id, envelope, sha256, file_id, first_row, end_ms, lost) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (packet_id, envelope, sha256, file_id, rows[0], end_ms, json.dumps([*map(astuple, told.values())])),
             ).rowcount
-            self._move(file_id, rows[1])
+            self._move(file_id, rows[1], packet_id.split("/")[1], end_ms)
+            db.executemany("DELETE FROM lost WHERE ? || '/' || id = ?", [(self.epoch, key) for key in told])
         return added == 1
 
-    def skip(self, file_id: int, last_row: int) -> None:
-        """Move the cursor past rows of which no packet can be made."""
-        with transaction(self._connection):
-            self._move(file_id, last_row)
+    def skip(self, file_id: int, last_row: int, lost: Sequence[Lost]) -> None:
+        """Move the cursor past rows of which no packet can be made, and declare what is lost by that."""
+        with self._guarded() as db, transaction(db):
+            self._move(file_id, last_row, None, max((one.to_ms for one in lost), default=0))
+            self._declare(lost)
+
+    def undeclared(self) -> dict[str, Lost]:
+        """Return losses of which no packet tells yet, the oldest, by keys that are never given twice."""
+        with self._guarded() as db:
+            rows = db.execute("SELECT id, what FROM lost ORDER BY id LIMIT ?", (_DECLARED_AT_ONCE,)).fetchall()
+        return {f"{self.epoch}/{number}": Lost(*json.loads(what)) for number, what in rows}
 
     def waiting(self, after_seq: int = 0) -> list[Waiting]:
         """Return the packets without a receipt, oldest first."""
-        rows = self._connection.execute(
-            "SELECT seq, sha256 FROM packets WHERE state = 'waiting' AND seq > ? ORDER BY seq", (after_seq,)
-        )
+        with self._guarded() as db:
+            rows = db.execute(
+                "SELECT seq, sha256 FROM packets WHERE state = 'waiting' AND seq > ? ORDER BY seq", (after_seq,)
+            ).fetchall()
         return [Waiting(*row) for row in rows]
 
     def envelope(self, seq: int) -> bytes | None:
         """Return a sealed packet; None when it is gone."""
-        row = self._connection.execute("SELECT envelope FROM packets WHERE seq = ?", (seq,)).fetchone()
+        with self._guarded() as db:
+            row = db.execute("SELECT envelope FROM packets WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
     def settle(
@@ -111,11 +192,11 @@ class SqliteOutbox:
     ) -> list[int]:
         """Mark packets (envelope hash, state, code) in one commit; return the seq of those that were still waiting."""
         settled: list[int] = []
-        with transaction(self._connection):
+        with self._guarded() as db, transaction(db):
             # Here too, as most runs of a car are shorter than the time from one tidying to the next.
-            self._connection.execute("UPDATE meta SET ran_ms = max(ran_ms, ?)", (ran_ms,))
+            db.execute("UPDATE meta SET ran_ms = max(ran_ms, ?)", (ran_ms,))
             for sha256, state, code in marks:
-                rows = self._connection.execute(
+                rows = db.execute(
                     "UPDATE packets SET state = ?, code = ?, settled_ms = ? "
                     "WHERE sha256 = ? AND state = 'waiting' RETURNING seq",
                     (state, code, ran_ms, sha256),
@@ -126,42 +207,95 @@ class SqliteOutbox:
     def forget(self, settled_before_ms: int, ran_ms: int, limit: int) -> int:
         """Delete at most `limit` of the oldest packets settled before `settled_before_ms`; note `ran_ms`.
 
+        One that the server refused for ever is declared.
+
         Returns:
             How many went.
         """
-        with transaction(self._connection):
-            self._connection.execute("UPDATE meta SET ran_ms = ?", (ran_ms,))
-            gone = self._connection.execute(
-                "DELETE FROM packets WHERE seq IN (SELECT seq FROM packets "
-                "WHERE state <> 'waiting' AND settled_ms < ? ORDER BY seq LIMIT ?)",
-                (settled_before_ms, limit),
-            ).rowcount
-        if gone:
-            self._connection.executescript("PRAGMA incremental_vacuum(256)")
-        return gone
+        with self._guarded() as db, transaction(db):
+            db.execute("UPDATE meta SET ran_ms = ?", (ran_ms,))
+            old = "SELECT seq FROM packets WHERE state <> 'waiting' AND settled_ms < ? ORDER BY seq LIMIT ?"
+            self._declare_packets(f"state = 'rejected' AND seq IN ({old})", (settled_before_ms, limit), "rejected")
+            return db.execute(f"DELETE FROM packets WHERE seq IN ({old})", (settled_before_ms, limit)).rowcount  # noqa: S608 - constants
+
+    def forget_unsent(self, limit: int, reason: str) -> int:
+        """Delete at most `limit` of the oldest packets that wait for a receipt, and declare them; return how many."""
+        with self._guarded() as db, transaction(db):
+            oldest = "seq IN (SELECT seq FROM packets WHERE state = 'waiting' ORDER BY seq LIMIT ?)"
+            self._declare_packets(oldest, (limit,), reason)
+            return db.execute(f"DELETE FROM packets WHERE {oldest}", (limit,)).rowcount  # noqa: S608 - constants
 
     def first_row_kept(self, file_id: int) -> int:
         """Return the first row of that readings file which a packet here, or one to come, is made of."""
-        row = self._connection.execute("SELECT min(first_row) FROM packets WHERE file_id = ?", (file_id,)).fetchone()
-        return self.cursor(file_id) + 1 if row[0] is None else row[0]
+        with self._guarded() as db:
+            row = db.execute("SELECT min(first_row) FROM packets WHERE file_id = ?", (file_id,)).fetchone()
+        return self.cursor(file_id) + 1 if row[0] is None else int(row[0])
+
+    def row_after(self, file_id: int, row: int, count: int) -> int:
+        """Return the first row of the packet that comes `count` packets after `row`; or that of the one to come."""
+        with self._guarded() as db:
+            found = db.execute(
+                "SELECT first_row FROM packets WHERE file_id = ? AND first_row > ? ORDER BY first_row LIMIT 1 OFFSET ?",
+                (file_id, row, count - 1),
+            ).fetchone()
+        return self.cursor(file_id) + 1 if found is None else int(found[0])
+
+    def bare_ms(self, file_id: int, floor: int) -> int | None:
+        """Return the start (ms UTC) of the oldest packet without a receipt whose rows are below `floor`, or None."""
+        with self._guarded() as db:
+            row = db.execute(
+                "SELECT id FROM packets WHERE state = 'waiting' AND (file_id <> ? OR first_row < ?) "
+                "ORDER BY seq LIMIT 1",
+                (file_id, floor),
+            ).fetchone()
+        return None if row is None else parse_minute(row[0].split("/")[2])
 
     def counts(self) -> Counts:
         """Count the packets."""
-        rows: Mapping[str, tuple[int, int]] = {
-            state: (count, size)
-            for state, count, size in self._connection.execute(
-                "SELECT state, count(*), sum(length(envelope)) FROM packets GROUP BY state"
-            )
-        }
+        with self._guarded() as db:
+            rows: Mapping[str, tuple[int, int]] = {
+                state: (count, size)
+                for state, count, size in db.execute(
+                    "SELECT state, count(*), sum(length(envelope)) FROM packets GROUP BY state"
+                )
+            }
         waiting = rows.get("waiting", (0, 0))
         return Counts(waiting[0], rows.get("receipted", (0, 0))[0], rows.get("rejected", (0, 0))[0], waiting[1])
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+    def _cursor(self, file_id: int) -> tuple[int, int | None]:
+        with self._guarded() as db:
+            row = db.execute("SELECT seq, end_ms FROM cursors WHERE file_id = ?", (file_id,)).fetchone()
+        return (row[0], row[1]) if row else (0, None)
 
-    def _move(self, file_id: int, last_row: int) -> None:
+    def _move(self, file_id: int, last_row: int, session: str | None, end_ms: int) -> None:
         self._connection.execute(
-            "INSERT INTO cursors (file_id, seq) VALUES (?, ?) ON CONFLICT (file_id) DO UPDATE SET seq = excluded.seq",
-            (file_id, last_row),
+            "INSERT INTO cursors VALUES (?, ?, ?, ?) ON CONFLICT (file_id) DO UPDATE SET seq = excluded.seq, "
+            "session = excluded.session, end_ms = max(ifnull(end_ms, 0), excluded.end_ms)",
+            (file_id, last_row, session, end_ms),
+        )
+
+    def _declare_packets(self, which: str, arguments: tuple[int, ...], reason: str) -> None:
+        """Declare packets that go, neighbours of one session as one range, and again what they themselves declared."""
+        ranges: list[Lost] = []
+        before = -1
+        rows = self._connection.execute(
+            f"SELECT seq, id, end_ms, lost FROM packets WHERE {which} ORDER BY seq",  # noqa: S608 - constants
+            arguments,
+        ).fetchall()
+        for seq, packet_id, end_ms, carried in rows:
+            _, session, name = packet_id.split("/")
+            start_ms = parse_minute(name)
+            one = Lost(session, start_ms, end_ms or start_ms + _PERIOD_MS, "packets", 1, reason)
+            if ranges and seq == before + 1 and ranges[-1].session == session:
+                one = replace(one, from_ms=ranges[-1].from_ms, count=(ranges[-1].count or 0) + 1)
+                ranges[-1] = one
+            else:
+                ranges.append(one)
+            before = seq
+            self._declare(Lost(*told) for told in json.loads(carried))
+        self._declare(ranges)
+
+    def _declare(self, losses: Iterable[Lost]) -> None:
+        self._connection.executemany(
+            "INSERT INTO lost (what) VALUES (?)", [(json.dumps(astuple(one)),) for one in losses]
         )

@@ -1,44 +1,204 @@
-"""The spool's SQLite files: opened, checked, and set aside when broken, for recording must go on. Rim."""
+"""The spool's SQLite files: opened, checked, and set aside when broken, for recording must go on. Rim.
 
+What a writer meets while it runs is one of three things. `corrupt`: the file is set aside as `<name>.corrupt-<n>` and
+a new one is in its place before the call that met it fails. `full`: the card has no room. Anything else is raised as
+it came. An I/O error is the file's fault where another file can be written beside it, and the card's where not.
+
+No file is checked when it is opened: `quick_check` reads all of it, half a minute for 1 GB on an SD card, and
+recording would wait. `is_sound` does it beside the writer.
+"""
+
+import errno
 import os
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Final, Literal
 
-from components.sqlite_file import WriterLock, connect_reader, open_private, transaction
-from components.wire.errors import OperatorError
+from components.sqlite_file import BUSY_S, WriterLock, connect_reader, open_private, transaction
+from components.wire.errors import OperatorError, UnavailableError
 
-VERSION = 1
+VERSION: Final = 2
+Fault = Literal["corrupt", "full"]
+_MAGIC: Final = b"SQLite format 3\0"
+_PROBE_BYTES: Final = 65536
+_WAL_BYTES: Final = 1 << 20
+"""The log is written back at this length. Longer ones save nothing, as rows are only ever appended."""
+_READER_MS: Final = 100
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The connection, and the file that was set aside because it was corrupt (None when the file was sound)."""
+class SpoolFaultError(UnavailableError):
+    """A file of the spool could not be used; `kind` says why. Where it was corrupt a new one is there already."""
 
-    connection: sqlite3.Connection
-    quarantined: Path | None
+    def __init__(self, path: Path, kind: Fault, error: BaseException) -> None:
+        super().__init__(f"{path}: {error}")
+        self.path, self.kind = path, kind
 
 
-def open_writer(path: Path, schema: str) -> Opened:
-    """Open or make a database for its one writer: WAL, every commit on the card before it returns.
+class SpoolFile:
+    """A file and its one writer's connection: WAL, every commit on the card before it returns.
 
-    A corrupt file is renamed to `<name>.corrupt-<n>` and a new one made in its place.
+    Args:
+        path: The file; its directory exists.
+        schema: SQL that makes the tables, statements separated by semicolons.
+        upgrade: SQL that makes them of the version before.
+        page_bytes: Of a new file.
+
+    Attributes:
+        path: As given.
+        quarantined: The file that was set aside last; None when there was none.
+        on_fault: Called with each fault, in the thread that met it.
 
     Raises:
         OperatorError: The file cannot be opened, or is of another version of odograph.
     """
-    try:
-        return Opened(_open(path, schema), None)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise OperatorError(f"{path} cannot be opened", str(error)) from error
-    except sqlite3.DatabaseError:
-        aside = _set_aside(path)
-        return Opened(_open(path, schema), aside)
+
+    def __init__(self, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
+        self.path, self._schema, self._upgrade, self._page_bytes = path, schema, upgrade, page_bytes
+        self.quarantined: Path | None = None
+        self.on_fault: Callable[[Fault], object] = _nobody
+        self._connection: sqlite3.Connection
+        self._fd: int
+        self._is_open = False
+        try:
+            self._open()
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, OSError) or fault(error, path.parent) != "corrupt":
+                raise OperatorError(f"{path} cannot be opened", str(error)) from error
+            self.renew()
+
+    def renew(self) -> None:
+        """Set the file aside, and begin a new one in its place."""
+        self.close()
+        self.quarantined = _set_aside(self.path)
+        self._open()
+
+    def give_back(self, max_bytes: int, spare_bytes: int) -> bool:
+        """Give at most `max_bytes` of free pages back to the card; return whether more than `spare_bytes` are left.
+
+        Free pages are used by later rows; to give them back costs writing as much again.
+        """
+        with self._guarded() as db:
+            page = int(db.execute("PRAGMA page_size").fetchone()[0])
+            pages = max_bytes // page
+            free = int(db.execute("PRAGMA freelist_count").fetchone()[0]) - spare_bytes // page
+            if free > 0:
+                # Through execute() it would free one page only.
+                db.executescript(f"PRAGMA incremental_vacuum({min(free, pages)})")
+            # Files shrink when the log is written back. Not for long would this wait for a reader's sake.
+            db.execute(f"PRAGMA busy_timeout = {_READER_MS}")
+            try:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
+        return free > pages
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._is_open:
+            self._is_open = False
+            # A broken file may refuse even that.
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            os.close(self._fd)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection; deal with what its file does to the block."""
+        try:
+            if not self._is_open:
+                self._open()
+            self._check_is_there()
+            yield self._connection
+        except sqlite3.Error as error:
+            kind = fault(error, self.path.parent)
+            if kind is None:
+                raise
+            try:
+                if kind == "corrupt":
+                    self.renew()
+            finally:
+                self.on_fault(kind)
+            raise SpoolFaultError(self.path, kind, error) from error
+
+    def _check_is_there(self) -> None:
+        """Look at the file itself: SQLite would go on for long with what it remembers of it, and with its log."""
+        try:
+            is_ours = os.path.samestat(os.fstat(self._fd), self.path.stat()) and os.pread(self._fd, 16, 0) == _MAGIC
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            error = sqlite3.DatabaseError("it was changed by another hand, or is gone")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+    def _open(self) -> None:
+        connection = open_private(self.path)
+        # Closed only after the connection: to close any descriptor of a file is to lose SQLite's locks on it.
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _prepare(_tolerant(connection), self.path, self._schema, self._upgrade, self._page_bytes)
+            self._connection, self._is_open = connection, True
+            self._begin()
+        except BaseException:
+            self._is_open = False
+            connection.close()
+            os.close(self._fd)
+            raise
+
+    def _begin(self) -> None:
+        """Take from the file what a user of it remembers; called whenever it was opened."""
+
+
+def fault(error: sqlite3.Error, directory: Path) -> Fault | None:
+    """Return what is wrong with the file that the error is of; None when it is nothing of this kind."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return "corrupt"
+    if code == sqlite3.SQLITE_FULL:
+        return "full"
+    return _card(directory) if code == sqlite3.SQLITE_IOERR else None
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a file beside its writer or after it; nothing can be written through this. OperatorError when it cannot."""
     return _tolerant(connect_reader(path, VERSION))
+
+
+def is_sound(path: Path) -> bool:
+    """Read all of a file beside its writer, and tell whether its pages hang together; rows have their checksums."""
+    try:
+        with closing(open_reader(path)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except (sqlite3.Error, OperatorError) as error:
+        cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+        return not (isinstance(cause, sqlite3.Error) and fault(cause, path.parent) == "corrupt")
+
+
+def set_aside_files(directory: Path) -> list[Path]:
+    """Return the files that were set aside, with their logs, oldest first."""
+    return sorted(directory.glob("*.corrupt-*"), key=lambda path: path.stat().st_mtime)
+
+
+def written_ms(path: Path) -> int:
+    """Return when a file or its log was last written, ms UTC by the machine's clock of then; 0 when it is gone."""
+    times = [0]
+    for file in (path, path.with_name(path.name + "-wal")):
+        with suppress(OSError):
+            times.append(file.stat().st_mtime_ns // 1_000_000)
+    return max(times)
+
+
+def used_bytes(directory: Path) -> int:
+    """Return how much of the card the spool takes, logs and files set aside included."""
+    sizes = []
+    for path in directory.iterdir():
+        # A log may go while we look.
+        with suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def lock(directory: Path) -> WriterLock:
@@ -50,14 +210,49 @@ def lock(directory: Path) -> WriterLock:
     return WriterLock(directory / "spool", "stop the agent that runs there, or give [spool] dir another")
 
 
-def _open(path: Path, schema: str) -> sqlite3.Connection:
-    connection = open_private(path)
+class Ballast:
+    """Room that is kept for the hour when the card is full: to delete rows takes some, for the log.
+
+    Args:
+        path: Of the file that holds the room.
+        size: Bytes.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path, self._size = path, size
+
+    def take(self) -> None:
+        """Take room, as far as the card has it."""
+        try:
+            with self._path.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
+        except OSError:
+            self.drop()
+
+    def drop(self) -> None:
+        """Let go of the room."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def _nobody(_fault: Fault) -> None:
+    """Nobody wants to hear of faults."""
+
+
+def _card(directory: Path) -> Fault | None:
+    """Tell an I/O error's cause by writing another file: `corrupt` when that goes well."""
+    probe = directory / "probe"
     try:
-        _prepare(_tolerant(connection), path, schema)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return "full" if error.errno in _NO_ROOM else None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return "corrupt"
 
 
 def _tolerant(connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -66,21 +261,24 @@ def _tolerant(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: str) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found not in {0, VERSION}:
+    if found not in {0, VERSION - 1, VERSION}:
         raise OperatorError(f"{path} has version {found}, this odograph writes {VERSION}", "update odograph")
     if found == 0:
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Tells this file from the one that stood here before it, whose row numbers mean something else.
         connection.execute(f"PRAGMA application_id = {int.from_bytes(os.urandom(4), 'big', signed=True)}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("quick_check failed")
-    if found == 0:
+    # Debian's SQLite writes zeros over what is deleted; on flash that hides nothing, and wears it twice.
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // page_bytes}")
+    connection.execute(f"PRAGMA journal_size_limit = {2 * _WAL_BYTES}")
+    if found != VERSION:
         with transaction(connection):
-            for statement in schema.split(";"):
+            for statement in (upgrade if found else schema).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -93,5 +291,6 @@ def _set_aside(path: Path) -> Path:
         beside = path.with_name(path.name + suffix)
         if beside.exists():
             beside.rename(aside.with_name(aside.name + suffix))
-    path.rename(aside)
+    if path.exists():
+        path.rename(aside)
     return aside

@@ -68,6 +68,16 @@ class Uplink:
         """Whether every packet has its receipt."""
         return not self._waiting and not self._flights
 
+    @property
+    def oldest(self) -> int | None:
+        """The oldest packet that has no receipt; None where every packet has its."""
+        return min((*self._waiting, *self._flights), default=None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many are published, or being so, and have no receipt."""
+        return len(self._flights)
+
     def kept(self, seqs: Iterable[int], now: float, *, fresh: bool) -> list[int]:
         """Packets are in the outbox: `fresh` ones just made, others found there at the start.
 

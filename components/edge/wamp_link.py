@@ -19,9 +19,10 @@ from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.uplink import Uplink
 from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
+from components.packet_log import Event, tell
 from components.timers import Timer, Timers
 from components.wamp_procedure import guarded
-from components.wire import receipt, topics
+from components.wire import envelope, receipt, topics
 from components.wire.errors import RejectedError
 
 _RETRY_AFTER_S = 5
@@ -60,6 +61,8 @@ class WampLink:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     _session: ApplicationSession | None = None
     _seqs: dict[str, int] = field(default_factory=dict)
+    _ids: dict[str, str | None] = field(default_factory=dict)
+    """Of the packets that were published, by the hash of their envelopes; for the log."""
     _alarm: Timer | None = None
     _drained: Deferred[None] | None = None
     _log = Logger()
@@ -88,6 +91,14 @@ class WampLink:
         added = {one.sha256: one.seq for one in packets}
         self._seqs |= added
         self._publish(self.uplink.kept(added.values(), self.reactor.seconds(), fresh=fresh))
+
+    def begin_outbox(self, uplink: Uplink) -> None:
+        """The outbox is another file now: what was known of its packets is of no use."""
+        self.uplink = uplink
+        self._seqs.clear()
+        self._ids.clear()
+        if self._session is not None:
+            self._publish(self.uplink.joined(self.reactor.seconds()))
 
     def tell(self, name: str, what: Mapping[str, object]) -> None:
         """Tell operators that something happened; nobody hears it while there is no session."""
@@ -137,17 +148,21 @@ class WampLink:
             self._drained.callback(None)
 
     async def _send(self, seq: int) -> None:
-        envelope = await self.outbox_lane.run(self.outbox.envelope, seq)
+        sealed = await self.outbox_lane.run(self.outbox.envelope, seq)
+        if sealed is None:
+            self._publish(self.uplink.settled([seq], self.reactor.seconds()))
+            return
         session = self._session
+        if session is None or not session.is_attached():
+            return
+        name = receipt.digest(sealed)
+        self._ids[name] = envelope.packet_id(sealed)
         try:
-            if envelope is None:
-                self._publish(self.uplink.settled([seq], self.reactor.seconds()))
-            elif session is not None and session.is_attached():
-                self.counts["published"] += 1
-                options = PublishOptions(acknowledge=True)
-                await session.publish(topics.packet(self.device), envelope, options=options)
+            self.counts["published"] += 1
+            await session.publish(topics.packet(self.device), sealed, options=PublishOptions(acknowledge=True))
+            self._say("published", name, seq=seq)
         except _AWAY as error:
-            self._log.warn("packet {seq} was not taken by the router: {error}", seq=seq, error=error)
+            self._say("not_taken", name, seq=seq, why=error)
             self._publish(self.uplink.failed(seq, self.reactor.seconds()))
 
     def _on_receipts(self, *args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - whatever the topic brings
@@ -173,14 +188,18 @@ class WampLink:
                 if (seq := self._seqs.get(one.envelope_sha256)) is not None:
                     after_s = _RETRY_AFTER_S if one.retry_after_s is None else one.retry_after_s
                     self._publish(self.uplink.retry(seq, after_s, now))
+                    self._say("retried", one.envelope_sha256, code=one.code, after_s=after_s)
                 continue
-            if one.status == "rejected":
-                self._log.error("packet {id} was rejected: {code}", id=one.packet_id, code=one.code)
             marks.append((one.envelope_sha256, "rejected" if one.status == "rejected" else "receipted", one.code))
         seqs = await self.outbox_lane.run(self.outbox.settle, marks, self.ran_ms())
-        for sha256, _, _ in marks:
+        for sha256, state, code in marks:
+            self._say(state, sha256, code=code)
             self._seqs.pop(sha256, None)
+            self._ids.pop(sha256, None)
         self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
+
+    def _say(self, event: Event, name: str, **facts: object) -> None:
+        tell(self._log, event, self._ids.get(name), envelope=name, **facts)
 
     def _arm(self) -> None:
         if self._alarm is not None and self._alarm.active():

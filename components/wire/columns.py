@@ -25,7 +25,7 @@ from types import NoneType
 from typing import Final, cast
 
 from components.wire.reading import Reading, check_value
-from components.wire.signals import BY_KEY, LARGEST, REASONS, Linear, Signal, Value, span
+from components.wire.signals import BY_KEY, LARGEST, REASONS, Linear, Signal, Value, most_raw, span
 
 Json = dict[str, object]
 _MAX_EXPONENT: Final = 7
@@ -197,7 +197,7 @@ def _read_column(signal: Signal, column: object, count: int) -> _Column:
         return _Column(numbers)
     if codec is not None:
         raws = _sums(_list(_object(column, {"d"})["d"], count))
-        _check_span(where, raws, 0, 256**signal.size - 1)
+        _check_span(where, raws, 0, most_raw(signal))
         if not codec.total:
             for raw in set(raws) - {None}:
                 codec.decode(cast("int", raw))

@@ -181,6 +181,14 @@ def parse(data: bytes) -> Envelope:
     return Envelope(_header(_cbor(header_bytes, depth=2)), header_bytes, wrapped_key, nonce, ciphertext, signature)
 
 
+def packet_id(data: bytes) -> str | None:
+    """Return the id that an envelope's header claims; None where it cannot be read."""
+    try:
+        return parse(data).header.packet_id
+    except RejectedError:
+        return None
+
+
 def server_kid(data: bytes) -> str:
     """Return the kid of the server's key that an envelope names; "" when it is no envelope."""
     try:

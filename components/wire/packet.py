@@ -13,7 +13,7 @@ from typing import Final, cast
 from components.wire import columns, strict_json
 from components.wire.errors import RejectedError
 from components.wire.reading import Reading, check_value
-from components.wire.signals import BY_KEY, DTC_PATTERN, REASONS
+from components.wire.signals import BY_KEY, DTC_PATTERN, LARGEST, REASONS
 from components.wire.summary import STATISTICS, Statistics
 from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
 from components.wire.topics import ID_PATTERN
@@ -22,6 +22,8 @@ SCHEMA: Final = "odograph.packet.v1"
 MAX_READINGS: Final = 6000
 CLOCKS: Final = ("gps", "ntp", "rtc", "saved", "none")
 GAP_REASONS: Final = ("late", "lost_range", "corrupt")
+LOST_WHAT: Final = ("readings", "packets")
+LOST_REASONS: Final = ("bound", "card_full", "card_error", "corrupt", "rejected")
 DTC_STATES: Final = ("stored", "pending", "permanent")
 _MAX_DEPTH: Final = 6
 MAX_LIST: Final = 1000
@@ -76,6 +78,27 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What the device recorded, or should have, and no packet will bring; ms UTC, half-open, on the session's clock.
+
+    Attributes:
+        session: None where it is not known.
+        what: `readings`: no packet was made of them. `packets`: they were made, and forgotten before a receipt said
+            that they are stored; a server may have stored one whose receipt did not arrive.
+        count: How many; None where it is not known.
+        reason: `bound` the spool was over its bound, `card_full`, `card_error` the card took no rows, `corrupt` a file
+            or row was, `rejected` the server had refused them for ever.
+    """
+
+    session: str | None
+    from_ms: int
+    to_ms: int
+    what: str
+    count: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Packet:
     """One period of one session.
 
@@ -88,6 +111,7 @@ class Packet:
         dtcs_at_ms: When the car last answered for its codes, in this session; None: never, and `dtcs` says nothing.
         freeze_frame: Signal values that the car froze with its code; {} where there are none.
         config_hash: First 16 hex digits of the SHA-256 of the device's configuration.
+        lost: What is lost of this device's record and was declared with this packet, of any session and time.
         summary: Rounded to 12 significant digits when packed; beyond that it is the arithmetic's noise.
     """
 
@@ -105,6 +129,7 @@ class Packet:
     freeze_frame: Mapping[str, object] | None = None
     gaps: tuple[Gap, ...] = ()
     clock_fix: ClockFix | None = None
+    lost: tuple[Lost, ...] = ()
 
     @property
     def id(self) -> str:
@@ -153,7 +178,21 @@ def pack(packet: Packet) -> bytes:
     if packet.clock_fix is not None:
         fix = packet.clock_fix
         form["clock_fix"] = {"previous_session": fix.previous_session, "offset_ms": fix.offset_ms}
+    if packet.lost:
+        form["lost"] = [lost_form(one) for one in packet.lost]
     return strict_json.dumps(form)
+
+
+def lost_form(one: Lost) -> dict[str, object]:
+    """Return a lost range as it stands in packets and events."""
+    return {
+        "session": one.session,
+        "from": iso_ms(one.from_ms),
+        "to": iso_ms(one.to_ms),
+        "what": one.what,
+        "count": one.count,
+        "reason": one.reason,
+    }
 
 
 def parse(plaintext: bytes) -> dict[str, object]:
@@ -191,7 +230,7 @@ _REQUIRED: Final = frozenset((
     "schema", "id", "device", "session", "start", "period_s", "clock", "identity", "summary", "dtcs", "dtcs_at",
     "gaps", "config_hash",
 ))  # fmt: skip
-_OPTIONAL: Final = frozenset(("readings", "freeze_frame", "clock_fix"))
+_OPTIONAL: Final = frozenset(("readings", "freeze_frame", "clock_fix", "lost"))
 
 
 def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
@@ -222,6 +261,7 @@ def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
         freeze_frame=_freeze_frame(form["freeze_frame"]) if "freeze_frame" in form else None,
         gaps=tuple(_gap(one) for one in _list("gaps", form["gaps"])),
         clock_fix=_clock_fix(form["clock_fix"]) if "clock_fix" in form else None,
+        lost=tuple(_lost(one) for one in _list("lost", form["lost"], 1)) if "lost" in form else (),
     )
     if form["id"] != packet.id:
         raise ValueError(f"id: must be {packet.id}")
@@ -284,10 +324,22 @@ def _gap(form: object) -> Gap:
     return Gap(_moment("gaps.from", table["from"]), _moment("gaps.to", table["to"]), reason)
 
 
+def _lost(form: object) -> Lost:
+    table = _keys("lost", form, {"session", "from", "to", "what", "count", "reason"})
+    return Lost(
+        None if table["session"] is None else _text("lost.session", table["session"], _HEX),
+        _moment("lost.from", table["from"]),
+        _moment("lost.to", table["to"]),
+        _word("lost.what", table["what"], LOST_WHAT),
+        None if table["count"] is None else _whole("lost.count", table["count"], 1, LARGEST),
+        _word("lost.reason", table["reason"], LOST_REASONS),
+    )
+
+
 def _clock_fix(form: object) -> ClockFix:
     table = _keys("clock_fix", form, {"previous_session", "offset_ms"})
     session = _text("clock_fix.previous_session", table["previous_session"], _HEX)
-    return ClockFix(session, _whole("clock_fix.offset_ms", table["offset_ms"], -(2**53), 2**53))
+    return ClockFix(session, _whole("clock_fix.offset_ms", table["offset_ms"], -LARGEST, LARGEST))
 
 
 def _keys(where: str, form: object, required: object, optional: object = frozenset()) -> dict[str, object]:
@@ -300,9 +352,9 @@ def _keys(where: str, form: object, required: object, optional: object = frozens
     return form
 
 
-def _list(where: str, form: object) -> list[object]:
-    if not isinstance(form, list) or len(form) > MAX_LIST:
-        raise ValueError(f"{where}: must be a list of at most {MAX_LIST}")
+def _list(where: str, form: object, least: int = 0) -> list[object]:
+    if not isinstance(form, list) or not least <= len(form) <= MAX_LIST:
+        raise ValueError(f"{where}: must be a list of {least} to {MAX_LIST}")
     return form
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self, cast
 
-from components.wire.signals import BY_KEY, REASONS, Linear, Value, span
+from components.wire.signals import BY_KEY, REASONS, Linear, Value, most_raw, span
 from components.wire.times import iso_ms
 
 
@@ -69,7 +69,7 @@ def check_value(key: str, value: object) -> None:
     else:
         try:
             raw = signal.codec.encode(cast("Value", value))
-            fits = 0 <= raw < 256**signal.size and signal.codec.decode(raw) == value
+            fits = 0 <= raw <= most_raw(signal) and signal.codec.decode(raw) == value
         except (TypeError, ValueError, KeyError, OverflowError):
             fits = False
     if not fits:

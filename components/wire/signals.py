@@ -7,7 +7,7 @@ Source: SAE J1979 / ISO 15031-5 for PIDs and formulas; COVESA VSS 6 (OBD overlay
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal, Protocol
 
 Value = float | int | str | bool | list[str] | dict[str, object]
@@ -158,14 +158,27 @@ class TroubleCode:
         return "PCBU".index(value[0]) << 14 | int(value[1]) << 12 | int(value[1:], 16) & 0xFFF
 
 
+_WIDE = 0x10000
+"""Above a raw of two bytes: the voltage of a wide-band sensor follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class OxygenSensor:
-    """A narrow-band sensor: voltage, and the trim that it causes (FF: it takes no part in trim)."""
+    """An oxygen sensor: voltage, and the trim that it causes (FF: it takes no part in trim).
+
+    A raw is the two bytes of a narrow-band sensor (PID 14..1B), or, above 10000, the two bytes that a wide-band sensor
+    has for its voltage (PID 24..2B, C and D); that one takes no part in trim.
+
+    >>> OxygenSensor().decode(0x5A80), OxygenSensor().decode(0x10E66)
+    ({'voltage_v': 0.45, 'trim_percent': 0.0}, {'voltage_v': 0.449951171875, 'trim_percent': None})
+    """
 
     total: ClassVar[bool] = True
 
     def decode(self, raw: int) -> dict[str, object]:
         """See Codec."""
+        if raw >= _WIDE:
+            return {"voltage_v": (raw - _WIDE) * 8 / 65_536, "trim_percent": None}
         trim = raw & 0xFF
         return {"voltage_v": (raw >> 8) / 200, "trim_percent": None if trim == 0xFF else trim * 100 / 128 - 100}
 
@@ -179,7 +192,25 @@ class OxygenSensor:
         # To isinstance, a bool is an int.
         if isinstance(voltage, bool) or isinstance(trim, bool):
             raise TypeError(f"numbers, not {value!r}")
-        return round(voltage * 200) << 8 | (0xFF if trim is None else round((trim + 100) * 128 / 100))
+        narrow = round(voltage * 200)
+        if trim is not None:
+            return narrow << 8 | round((trim + 100) * 128 / 100)
+        return narrow << 8 | 0xFF if narrow <= 0xFF and narrow / 200 == voltage else _WIDE + round(voltage * 8192)
+
+
+@dataclass(frozen=True, slots=True)
+class WideBandSensor:
+    """PID 24..2B: the ratio in A and B, the voltage in C and D; of these only the voltage is recorded."""
+
+    total: ClassVar[bool] = True
+
+    def decode(self, raw: int) -> dict[str, object]:
+        """See Codec."""
+        return OxygenSensor().decode(_WIDE + (raw & 0xFFFF))
+
+    def encode(self, value: Value) -> int:
+        """See Codec; the ratio is 0."""
+        return OxygenSensor().encode(value) & 0xFFFF
 
 
 _SPARK = {0: "catalyst", 1: "heated_catalyst", 2: "evaporative_system", 3: "secondary_air", 4: "ac_refrigerant",
@@ -343,6 +374,10 @@ GEAR: Final = Signal("gear", "", "Powertrain.Transmission.CurrentGear", summaris
 SIGNALS: Final = (*OBD_SIGNALS, *GPS_SIGNALS, GEAR)
 BY_KEY: Final = {signal.key: signal for signal in SIGNALS}
 BY_PID: Final = {signal.pid: signal for signal in OBD_SIGNALS}
+WIDE_BAND: Final = {
+    key: replace(BY_KEY[key], pid=pid, size=4, codec=WideBandSensor()) for key, pid in (("o211", 0x24), ("o212", 0x25))
+}
+"""How a car with wide-band sensors is asked for the same signals."""
 
 
 def span(signal: Signal) -> tuple[float, float]:
@@ -350,3 +385,8 @@ def span(signal: Signal) -> tuple[float, float]:
     if isinstance(signal.codec, Linear):
         return signal.codec.decode(0), signal.codec.decode(256**signal.size - 1)
     return signal.least, signal.most
+
+
+def most_raw(signal: Signal) -> int:
+    """Return the greatest raw that a signal of the bus can have."""
+    return 2 * _WIDE - 1 if isinstance(signal.codec, OxygenSensor) else 256**signal.size - 1

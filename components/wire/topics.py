@@ -14,6 +14,9 @@ _PACKET: Final = re.compile(rf"odograph\.packet\.([0-9a-f]{{2}})\.({ID_PATTERN})
 
 AUTHENTICATE: Final = "odograph.auth.authenticate"
 AUTHORIZE: Final = "odograph.auth.authorize"
+EVENT_PREFIX: Final = "odograph.event."
+ENROL: Final = "odograph.enrol"
+REKEY: Final = "odograph.rekey"
 DEVICE_PROCEDURES: Final = ("status", "dtcs", "prepare_clear", "clear_dtcs", "query", "watch")
 FLEET_PROCEDURES: Final = ("devices", "latest", "minutes", "bundle")
 
@@ -62,7 +65,7 @@ def receipt(device: str) -> str:
 
 def event(device: str) -> str:
     """Topic of what happens at a device: online, offline, asleep, awake, codes, lost ranges."""
-    return f"odograph.event.{device}"
+    return f"{EVENT_PREFIX}{device}"
 
 
 def device_procedure(device: str, name: str) -> str:

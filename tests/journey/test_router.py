@@ -4,49 +4,28 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from autobahn.wamp.auth import AuthCryptoSign
 
 from components.cloud.sqlite_registry import Registry
-from components.console.home import Home, make_home
+from components.console.home import make_home
 from components.console.node import Node, free_port, write_node
 from components.keyfile import KeyFile, make_key, read_key_file
 from components.wire import topics
 from components.wire.errors import UnavailableError
-from tests.wamp_peer import Peer, RefusedJoinError, refusal
+from tests.wamp_peer import RefusedJoinError, refusal
+from tests.wamp_site import Site, running_site
 
 DENIED = "wamp.error.not_authorized"
 
 
-@dataclass(frozen=True)
-class Site:
-    home: Home
-    node: Node
-
-    def add(self, name: str, role: str) -> KeyFile:
-        key = make_key(name, role)
-        with Registry.open(self.home.registry, write=True) as registry:
-            if role == "device":
-                registry.add_device(name, key.public_key, 1)
-            else:
-                registry.add_principal(name, key.public_key, role, 1)  # type: ignore[arg-type]
-        return key
-
-    def peer(self, key: KeyFile) -> Peer:
-        urls = self.node.urls
-        return Peer(urls.persisters if key.role == "persister" else urls.devices, key)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    base = tmp_path_factory.mktemp("site")
-    home = make_home(base / "var", 1)
-    urls = write_node(base / "node", home.path, free_port(), free_port())
-    with Node(base / "node", urls) as node:
-        yield Site(home, node)
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +70,7 @@ def test_a_device_joins_as_soon_as_it_is_added_and_no_longer_when_it_is_revoked(
     with site.peer(key):
         pass
     with Registry.open(site.home.registry, write=True) as registry:
-        registry.revoke_device("car_new", 2)
+        registry.set_state("car_new", "revoked", 2)
     with pytest.raises(RefusedJoinError, match="nobody active"), site.peer(key):
         pass
 
@@ -216,7 +195,7 @@ def test_a_node_with_a_registry_of_another_version_ends_with_the_remedy_as_its_l
     ended = run_crossbar(tmp_path / "node")
     assert ended.returncode != 0
     last = ended.stdout.splitlines()[-1]
-    assert last.endswith("has registry version 99, this odograph reads version 1: install the odograph that made it")
+    assert last.endswith("has registry version 99, this odograph reads version 2: install the odograph that made it")
 
 
 def test_a_node_whose_port_is_taken_says_so_in_one_line(site: Site, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from components import keyfile
 from components.edge import agent as agent_module
 from components.edge import at_modem, sqlite_spool
 from components.edge import config as edge_config
@@ -21,45 +20,11 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
 from components.edge.system_clock import elapsed_ms
 from components.edge.timeline import Told
-from components.wire import bundle
 from components.wire.errors import ConfigError, OperatorError
-from tests.edge_parts import server_bundle
 from tests.wamp_peer import reactor, run
 
 NOW = 1_795_312_800_000
 """2026-11-22T02:00:00Z."""
-_TOML = """
-[device]
-id = "car_one"
-key = "device.key"
-[router]
-url = "ws://127.0.0.1:9/ws"
-[server]
-bundle = "server.pub.json"
-[obd]
-port = "/nowhere"
-[gps]
-gpsd = ""
-[modem]
-port = ""
-[sampling]
-rate_hz = 10
-[spool]
-dir = "spool"
-"""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    keyfile.write_key_file(tmp_path / "device.key", keyfile.make_key("car_one", "device"))
-    (tmp_path / "server.pub.json").write_text(bundle.dump(server_bundle()))
-    (tmp_path / "edge.toml").write_text(_TOML)
-    return tmp_path
-
-
-@pytest.fixture
-def config(home: Path) -> EdgeConfig:
-    return edge_config.load(home / "edge.toml")
 
 
 def lived(config: EdgeConfig) -> None:
@@ -122,7 +87,9 @@ def test_a_run_without_any_clock_begins_where_the_run_before_it_ended_and_the_fi
 def test_a_sim_that_is_changed_or_taken_out_is_seen_and_a_poll_that_fails_wipes_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (home / "edge.toml").write_text(_TOML.replace('[modem]\nport = ""', '[modem]\nport = "/dev/modem"'))
+    (home / "edge.toml").write_text(
+        (home / "edge.toml").read_text().replace('[modem]\nport = ""', '[modem]\nport = "/dev/modem"')
+    )
     imei, first, second = "490154203237518", "8949200000123456780", "8949200000123456798"
     failed, taken_out = Sim(None, None, "timeout", "timeout"), Sim(None, imei, "no_data", "")
     answers = [Sim(first, imei, "", ""), failed, Sim(second, imei, "", ""), taken_out]

@@ -170,6 +170,79 @@ def test_what_the_car_did_not_confirm_is_told_as_it_is_and_never_sent_again(
     assert bench.journal.rows[-1][3].get("outcome", clearing) == clearing
 
 
+def test_the_token_of_another_car_is_good_for_nothing_and_stays_good_there(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    two = Bench(tmp_path / "two")
+    token = two.token()
+    bench.token()
+    assert bench.clear(token) == {"outcome": "refused", "reason": "token_unknown"}
+    assert bench.car.cleared == 0
+    assert two.clear(token) == {"outcome": "cleared"}
+
+
+@pytest.mark.parametrize(("key", "reason"), [("speed", "vehicle_moving"), ("rpm", "engine_running")])
+def test_a_car_that_starts_between_the_first_look_and_the_command_is_sent_nothing(
+    bench: Bench, key: str, reason: str
+) -> None:
+    """It stood when the token was given, and when its codes were saved."""
+    token = bench.token()
+    read = bench.car.read_dtcs
+
+    def read_and_start(deadline_ms: int) -> Any:  # noqa: ANN401 - a report
+        report = read(deadline_ms)
+        bench.car.values[key] = 1
+        return report
+
+    bench.car.read_dtcs = read_and_start  # type: ignore[method-assign]
+    assert bench.clear(token) == {"outcome": "refused", "reason": reason}
+    assert bench.car.cleared == 0
+
+
+def test_a_car_that_was_measured_too_long_before_the_command_is_sent_nothing(bench: Bench) -> None:
+    """Its speed came at once, its engine speed after two seconds: it may be driving off."""
+    measure = bench.car.measure_now
+
+    def measure_slowly(keys: tuple[str, ...], deadline_ms: int) -> Any:  # noqa: ANN401 - a sample
+        sample = measure(keys, deadline_ms)
+        bench.clock.advance(2)
+        return sample
+
+    bench.car.measure_now = measure_slowly  # type: ignore[method-assign]
+    assert bench.clear(bench.token()) == {"outcome": "refused", "reason": "measured_too_slowly"}
+    assert bench.car.cleared == 0
+
+
+@pytest.mark.parametrize("gone_after", [0, 1, 2, 3, 4])
+def test_a_caller_who_is_gone_leaves_no_step_of_the_clearing_off_the_record(bench: Bench, gone_after: int) -> None:
+    """The router tells of it by cancelling, at any moment; what is under way goes on to its end, and once."""
+    token = bench.token()
+    bench.car_lane = held = HeldLane()
+    calling, found = begun(bench.device.clear_dtcs(token, details=by("tech")))
+    for _ in range(gone_after):
+        if held.queue:
+            held.release()
+    calling.cancel()
+    while held.queue:
+        held.release()
+    assert bench.car.cleared == 1
+    assert bench.steps == ["prepare_clear", "dtcs", "clear_begun", "clear_outcome", "dtcs"]
+    assert len(found) == 1
+    bench.car_lane = InlineLane()
+    assert bench.clear(token) == {"outcome": "refused", "reason": "token_unknown"}
+    assert bench.clear(bench.token()) == {"outcome": "cleared"}
+
+
+def test_operators_hear_of_every_step_by_the_devices_topic(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(WampLink, "tell", lambda _, name, what: told.append((name, dict(what))))
+    bench.clear(bench.token())
+    bench.clear("nonsense")
+    clears = [what for name, what in told if name == "clear"]
+    assert [what["step"] for what in clears] == ["prepare_clear", "clear_begun", "clear_outcome", "clear_refused"]
+    assert {what["by"] for what in clears} == {"tech"}
+    assert not [what for what in clears if "token" in what]
+
+
 def test_when_nothing_can_be_recorded_nothing_is_sent(bench: Bench) -> None:
     token = bench.token()
     bench.journal.full = OSError("full")

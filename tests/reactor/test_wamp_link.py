@@ -9,13 +9,14 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from Crypto.Signature import eddsa
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
 from components.wire import receipt, strict_cbor, topics
 from components.wire.receipt import Receipt
-from tests.edge_parts import ONE, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
+from tests.edge_parts import ONE, T0, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
 
 SERVER, OTHER = 2, 3
 
@@ -102,7 +103,9 @@ class Bench:
     def keep(self, *numbers: int) -> None:
         for n in numbers:
             sealed = b"sealed %d" % n
-            self.outbox.add(f"car_one/{ONE}/{n}", sealed, receipt.digest(sealed), 7, (n, n))
+            self.outbox.add(
+                f"car_one/{ONE}/20260517T06{n:02d}00Z", sealed, receipt.digest(sealed), 7, (n, n), end_ms=T0
+            )
         self.link.kept(self.outbox.waiting(self.outbox.next_seq() - 1 - len(numbers)), fresh=True)
 
     def hear(self, status: str, *numbers: int, by: int = SERVER, **more: Any) -> None:  # noqa: ANN401 - code, seconds
@@ -155,6 +158,24 @@ def test_a_rejected_packet_is_kept_counted_and_never_published_again(bench: Benc
     assert (bench.outbox.counts().rejected, bench.link.counts["rejected"]) == (1, 1)
     assert session.packets == [b"sealed 1"]
     assert bench.outbox.envelope(1) == b"sealed 1"
+
+
+def test_each_thing_that_happens_to_a_packet_is_one_line_of_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    monkeypatch.setattr(WampLink, "_log", Logger(observer=cast("Any", events.append)))
+    session = bench.join()
+    bench.keep(1)
+    session.published[-1][2].callback(None)
+    bench.hear("retry", 1, code="queue_full", retry_after_s=5)
+    bench.hear("rejected", 1, code="schema")
+    assert [(one["event"], one.get("code")) for one in events] == [
+        ("published", None),
+        ("retried", "queue_full"),
+        ("rejected", "schema"),
+    ]
+    assert {one["envelope"] for one in events} == {receipt.digest(b"sealed 1")}
 
 
 def test_later_means_not_before_that_many_seconds(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,19 @@ import pytest
 from components.cloud.config import Server, read_server, server_toml
 from components.cloud.keys import load_server_keys
 from components.cloud.sqlite_registry import Registry
+from components.cloud.who import Principal
 from components.console.__main__ import run
 from components.keyfile import read_key_file
-from components.wire import bundle
+from components.wire import bundle, enrolment
 from components.wire.errors import ConfigError
+from tests.quick_keys import share_rsa_keys
 
 KEY = "ab" * 32
 
 
 @pytest.fixture
-def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    share_rsa_keys(monkeypatch)
     assert run(["init", "--home", str(tmp_path / "var")]) == 0
     capsys.readouterr()
     return tmp_path / "var"
@@ -79,6 +83,70 @@ def test_an_operator_gets_a_key_that_the_registry_knows(home: Path, tmp_path: Pa
     )
 
 
+def test_a_device_is_invited_suspended_resumed_changed_and_shown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--home", str(home)]
+
+    def shown() -> dict[str, str]:
+        capsys.readouterr()
+        assert run(["device", "show", "car_one", "--json", *where]) == 0
+        found: dict[str, str] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert run(["device", "invite", "car_one", "--account", "acme", *where]) == 0
+    code = enrolment.parse(capsys.readouterr().out)
+    assert code.fingerprint == enrolment.fingerprint((home / "server.pub.json").read_text())
+    assert (shown()["state"], shown()["account"]) == ("invited", "acme")
+    assert shown()["code"].startswith("open until")
+    assert code.text() not in str(list(home.rglob("*")))
+    assert not [path for path in home.rglob("*") if path.is_file() and code.secret in path.read_bytes()]
+    assert run(["device", "invite", "car_one", *where]) == 0
+    assert enrolment.parse(capsys.readouterr().out) != code
+    assert shown()["account"] == "acme"
+    assert run(["device", "add", "car_two", "--pubkey", KEY, *where]) == 0
+    assert run(["device", "invite", "car_two", *where]) == 2
+    assert run(["device", "set", "car_one", "--notes", "blue", "--account", "", *where]) == 0
+    assert (shown()["notes"], shown()["account"]) == ("blue", "")
+    assert run(["device", "suspend", "car_two", *where]) == 0
+    assert run(["device", "resume", "car_two", *where]) == 0
+    assert run(["device", "resume", "car_one", *where]) == 2
+    assert "car_one is invited: it cannot be resumed" in capsys.readouterr().err
+    assert run(["device", "show", "car_one", *where]) == 0
+    assert "blue" in capsys.readouterr().out
+
+
+def test_an_operators_limits_and_key_can_be_changed(home: Path, tmp_path: Path) -> None:
+    where = ["--home", str(home)]
+
+    def vera() -> Principal:
+        with Registry.open(home / "registry.db") as registry:
+            found = registry.principal("vera")
+        assert found is not None
+        return found
+
+    out = ["--out", str(tmp_path / "vera.key")]
+    limits = ["--devices", "car_two, car_one", "--account", "acme", "--expires", "2126-01-01"]
+    assert run(["operator", "add", "vera", "--role", "viewer", *limits, *out, *where]) == 0
+    assert (vera().devices, vera().account, vera().expires_ms) == (("car_one", "car_two"), "acme", 4922899200000)
+    before = time.time() * 1000
+    assert run(["operator", "set", "vera", "--devices", "", "--account", "", "--expires", "2d", *where]) == 0
+    expires_ms = vera().expires_ms
+    assert (vera().devices, vera().account, vera().limited) == ((), "", False)
+    assert expires_ms is not None
+    assert before + 172_700_000 < expires_ms < time.time() * 1000 + 172_800_001
+    assert run(["operator", "set", "vera", "--role", "technician", "--expires", "never", *where]) == 0
+    assert (vera().role, vera().expires_ms) == ("technician", None)
+    new = tmp_path / "new.key"
+    assert run(["operator", "rekey", "vera", "--out", str(new), *where]) == 0
+    key = read_key_file(new)
+    assert (key.authid, key.role, key.public_key) == ("vera", "technician", vera().pubkey)
+    assert run(["operator", "revoke", "vera", *where]) == 0
+    assert vera().state == "revoked"
+    assert run(["operator", "rekey", "vera", "--out", str(tmp_path / "late.key"), *where]) == 2
+    assert not (tmp_path / "late.key").exists()
+
+
 def test_an_operator_that_cannot_be_added_leaves_no_key_and_no_entry(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "admin.key"
     assert run(["operator", "add", "admin", "--role", "viewer", "--out", str(out), "--home", str(home)]) == 2
@@ -99,6 +167,14 @@ def test_an_operator_that_cannot_be_added_leaves_no_key_and_no_entry(home: Path,
         (["device", "add", "car_one"], "Missing option '--pubkey'"),
         (["device", "revoke", "car_one"], "there is no device 'car_one': `odograph device list` shows them"),
         (["operator", "add", "vera", "--role", "king", "--out", "x"], "Invalid value for '--role'"),
+        (["device", "set", "car_one"], "nothing to change"),
+        (["device", "show", "car_one"], "there is no device 'car_one'"),
+        (["operator", "set", "vera", "--role", "viewer"], "there is no operator 'vera'"),
+        (["operator", "set", "persister", "--role", "viewer"], "there is no operator 'persister'"),
+        (["operator", "set", "admin"], "nothing to change"),
+        (["operator", "set", "admin", "--expires", "2001-01-01"], "2001-01-01 is past"),
+        (["operator", "set", "admin", "--expires", "soon"], "neither a time like"),
+        (["operator", "set", "admin", "--devices", "Car"], "device id 'Car' is not valid"),
         (["device", "remove", "car_one"], "No such command 'remove'"),
         (["fly"], "No such command 'fly'"),
         (["device", "list", "--home", "/nowhere"], "/nowhere/registry.db does not exist: run: odograph init"),

@@ -43,7 +43,9 @@ class Cloud:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
 
     def __post_init__(self) -> None:
-        self.persister = Persister(Judge(lambda: {KID: server()}, self.devices.get), self.archive)
+        self.persister = Persister(
+            Judge(lambda: {KID: server()}, lambda device, _kid: self.devices.get(device)), self.archive
+        )
 
     def take(self, data: bytes, device: str = "car_one", publisher: str | None = None) -> Receipt:
         arrival = Arrival(topics.packet(device), data, publisher or device, 7)

@@ -115,6 +115,7 @@ def test_a_session_that_no_recorder_opened_is_as_a_missing_one(spool: Spool) -> 
 
 
 IDENTITY: dict[str, Any] = {"vin": None, "iccid": None, "imei": "3" * 15, "why": {"vin": "timeout", "iccid": "timeout"}}
+LOST: dict[str, Any] = {"key": "a", "lost": [ONE, T0, T0 + 5, "readings", 5, "bound"]}
 CODES: dict[str, Any] = {"codes": [["P0420", "stored", "7E8", T0, T0]], "freeze_frame": {"rpm": 800.0}}
 
 
@@ -126,6 +127,9 @@ CODES: dict[str, Any] = {"codes": [["P0420", "stored", "7E8", T0, T0]], "freeze_
         ("identity", IDENTITY | {"imei": None}),
         ("identity", IDENTITY | {"why": []}),
         ("identity", {}),
+        *(("lost", LOST | {"lost": lost}) for lost in (None, [], [ONE, T0, T0, "all", 5, "bound"], [ONE] * 6)),
+        ("lost", LOST | {"lost": [ONE, -1, 2**62, "readings", 5, "bound"]}),
+        ("lost", LOST | {"key": 5}),
         ("dtcs", CODES | {"codes": [["P0420", "stored", "7E8", T0]]}),
         ("dtcs", CODES | {"codes": [["P04", "stored", "7E8", T0, T0]]}),
         ("dtcs", CODES | {"codes": [["P0420", "lost", "7E8", T0, T0]]}),
@@ -138,7 +142,7 @@ CODES: dict[str, Any] = {"codes": [["P0420", "stored", "7E8", T0, T0]], "freeze_
     ],
 )
 def test_what_no_recorder_says_of_identity_or_codes_is_not_sound(kind: str, body: dict[str, Any]) -> None:
-    assert row_form.is_sound(ONE, kind, T0, {"identity": IDENTITY, "dtcs": CODES}[kind])
+    assert row_form.is_sound(ONE, kind, T0, {"identity": IDENTITY, "dtcs": CODES, "lost": LOST}[kind])
     assert not row_form.is_sound(ONE, kind, T0, body)
 
 

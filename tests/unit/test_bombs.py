@@ -154,8 +154,8 @@ def full_envelopes(count: int) -> list[bytes]:
 def test_a_batch_of_the_fullest_packets_is_stored_in_parts_and_fed_in_parts() -> None:
     envelopes = full_envelopes(12)
     archive, published = Forgetful(), []
-    known = type("Known", (), {"pubkey": PUBKEY, "state": "active", "account": "", "vehicle": "", "driver": ""})()
-    persister = Persister(Judge(lambda: {KID: server()}, lambda _: known), cast("Any", archive))
+    known: Any = type("Known", (), {"pubkey": PUBKEY, "state": "active", "account": "", "vehicle": "", "driver": ""})()
+    persister = Persister(Judge(lambda: {KID: server()}, lambda _device, _kid: known), cast("Any", archive))
     batch = [Arrival(topics.packet("car_one"), one, "car_one", 7) for one in envelopes]
     result = persister.persist(batch)
     assert [one.status for _, one in result.receipts] == ["stored"] * 12

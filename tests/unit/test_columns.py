@@ -62,6 +62,13 @@ def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Val
         form_of(one({key: value}))
 
 
+def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
+    narrow: Value = {"voltage_v": 0.45, "trim_percent": 0.78125}
+    wide: Value = {"voltage_v": 0.449951171875, "trim_percent": None}
+    found = (one({"o211": narrow, "o212": wide}, 0), one({"o212": wide}, 1000), one({"o212": narrow}, 2000))
+    assert columns.decode(form_of(*found), START_MS, 10) == found
+
+
 def spoilt() -> list[tuple[str, Any]]:
     two = (one({"rpm": 900.0, "o211": {"voltage_v": 0.1, "trim_percent": 0.0}}, 0, rpm=5), one({"speed": 3}, 1000))
 

@@ -122,7 +122,7 @@ def test_a_crash_before_the_commit_gives_the_same_packet_in_the_next_run(
     drive(spool.writer, TWO, T0 + 130_000, 5)
     sealed: list[bytes] = []
 
-    def crash(_outbox: object, _id: str, envelope_: bytes, *_: object) -> bool:
+    def crash(_outbox: object, _id: str, envelope_: bytes, *_: object, **__: object) -> bool:
         sealed.append(envelope_)
         raise KeyboardInterrupt
 

@@ -9,13 +9,16 @@ from components.edge import sqlite_spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.wire.errors import OperatorError
+from components.wire.times import minute_id
 from tests.edge_parts import ONE, T0, TWO, drive, reading_row, session_row
 
 FILE = 7
 
 
 def add(outbox: SqliteOutbox, n: int, rows: tuple[int, int] | None = None, file_id: int = FILE) -> bool:
-    return outbox.add(f"car_one/{ONE}/{n}", b"sealed %d" % n, f"{n:064x}", file_id, rows or (10 * n, 10 * n + 9))
+    start_ms = T0 + 60_000 * n
+    packet_id, span = f"car_one/{ONE}/{minute_id(start_ms)}", rows or (10 * n, 10 * n + 9)
+    return outbox.add(packet_id, b"sealed %d" % n, f"{n:064x}", file_id, span, end_ms=start_ms + 60_000)
 
 
 def test_rows_that_were_written_are_there_after_the_writer_is_gone(tmp_path: Path) -> None:
@@ -67,17 +70,22 @@ def test_a_file_that_is_garbage_is_set_aside_and_a_new_one_begins(tmp_path: Path
     assert kind(path).quarantined is None
 
 
-def test_a_file_with_a_torn_page_is_set_aside_with_its_log(tmp_path: Path) -> None:
+def test_a_torn_page_is_found_beside_the_writer_and_the_file_is_set_aside_with_its_log(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     writer = ReadingsWriter(path)
     drive(writer, ONE, T0, 500)
+    assert sqlite_spool.is_sound(path)
     writer.close()
     with path.open("r+b") as file:
         file.seek(4096 * 5)
         file.write(b"\xff" * 4096)
     torn = ReadingsWriter(path)
-    assert torn.quarantined is not None
+    drive(torn, ONE, T0 + 500_000, 1, opening=False)
+    assert not sqlite_spool.is_sound(path)
+    torn.renew()
+    assert torn.quarantined == tmp_path / "r.db.corrupt-1"
     assert torn.last("reading") is None
+    assert sqlite_spool.is_sound(path)
 
 
 def test_a_new_file_in_the_place_of_another_has_another_name(tmp_path: Path) -> None:
@@ -200,7 +208,7 @@ def test_packet_and_cursor_are_kept_both_or_neither(tmp_path: Path, monkeypatch:
 def test_each_readings_file_has_a_cursor_of_its_own(tmp_path: Path) -> None:
     outbox = SqliteOutbox(tmp_path / "o.db")
     add(outbox, 1, (1, 9), file_id=1)
-    outbox.skip(2, 4)
+    outbox.skip(2, 4, [])
     assert [outbox.cursor(file_id) for file_id in (1, 2, 3)] == [9, 4, 0]
 
 

@@ -95,7 +95,7 @@ def test_a_new_token_makes_the_one_before_void() -> None:
 def test_a_car_may_be_cleared_only_when_both_speeds_are_known_to_be_zero(
     values: dict[str, Value], reason: str | None
 ) -> None:
-    assert refusal(values) == reason
+    assert refusal(values, dict.fromkeys(values, 0), 1_500) == reason
 
 
 def test_a_book_moves_with_the_clock_that_was_corrected() -> None:

@@ -33,6 +33,10 @@ SPEED = "7E803410D32"
         (b"7E803410D32 <DATA ERROR\r\r>", [], "bus_error"),
         (b"DATA ERROR\r\r>", [], "bus_error"),
         (b"7E803410D32<RX ERROR\r\r>", [], "bus_error"),
+        (b"7E803410D32\r<RX ERROR\r\r>", [], "bus_error"),
+        (b"7E803410D32\r7E903410D00\r<DATA ERROR\r\r>", [SPEED], "bus_error"),
+        (b"FC RX TIMEOUT\r\r>", [], "bus_error"),
+        (b"OUT OF MEMORY\r\r>", [], "adapter_error"),
         (b"BUFFER FULL\r\r>", [], "adapter_error"),
         (b"7E803410D32\rBUFFER FULL\r\r>", [SPEED], "adapter_error"),
         (b"STOPPED\r\r>", [], "adapter_error"),
@@ -63,3 +67,19 @@ def test_any_bytes_make_an_answer_with_a_known_reason(raw: bytes) -> None:
     answer = parse_answer(raw, "010D")
     assert answer.reason in {"", *REASONS}
     assert all(set(line) <= set("0123456789ABCDEF") for line in answer.hex_lines)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"7E803410D32<RX ERROR\r7E903410D00 <RX ERROR\r\r>", "<RX ERROR"),
+        (b"7E80341STOPPED\r\r>", "STOPPED"),
+        (b"7E80\xb3410D32\r7E80341\xff\r\r>", "bytes that are no text"),
+        (b"!ACT ALERT\r\r>", "!ACT ALERT"),
+        (b"ELM327 v1.5\r\r>", "ELM327 v1.5"),
+        (b"WHAT NOW\r?\r\r>", "WHAT NOW; ?"),
+        (b"7E803410D32\r\r>", ""),
+    ],
+)
+def test_the_words_are_the_adapter_s_own_without_what_the_car_said(raw: bytes, words: str) -> None:
+    assert parse_answer(raw, "010D").words == words

@@ -116,9 +116,17 @@ def test_a_proven_group_is_not_doubted_for_a_bad_moment() -> None:
     assert not grouping.heard(grouping.request(OBD_SIGNALS), (), "", 9)
     group = grouping.request(OBD_SIGNALS)
     assert not grouping.heard(group, group.signals, "no_data", 0)
-    assert not grouping.heard(group, group.signals[:2], "truncated", 3)
     assert not grouping.heard(group, group.signals, "timeout", 0)
+    assert not grouping.heard(group, group.signals, "adapter_error", 0)
     assert grouping.size == 6
+
+
+def test_a_proven_group_that_does_not_come_whole_is_asked_again_as_it_is() -> None:
+    grouping = Grouping(Bus("6"), ENGINE)
+    assert not grouping.heard(grouping.request(OBD_SIGNALS), (), "", 9)
+    group = grouping.request(OBD_SIGNALS)
+    again = grouping.heard(group, group.signals[:2], "truncated", 3)
+    assert grouping.request(tuple(again)) == group
 
 
 def test_a_length_that_silences_the_adapter_is_given_up_step_by_step() -> None:
@@ -137,6 +145,8 @@ def test_a_group_that_is_cut_short_again_and_again_is_doubted_though_others_work
     assert not grouping.heard(small, (), "", 9)
     group = grouping.request(OBD_SIGNALS)
     assert group.lines != small.lines
-    assert not grouping.heard(group, group.signals, "truncated", 2)
-    assert not grouping.heard(group, group.signals, "truncated", 2)
+    for _ in range(2):
+        assert grouping.heard(group, group.signals, "truncated", 2) == group.signals
+        assert grouping.request(group.signals) == group
     assert grouping.heard(group, group.signals, "truncated", 2) == group.signals
+    assert grouping.request(group.signals).signals == group.signals[:1]

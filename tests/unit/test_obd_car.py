@@ -7,8 +7,12 @@ from twisted.logger import ILogObserver, globalLogPublisher
 
 from components.edge.ports import CarAwayError, Dtc
 from components.wire.signals import OBD_SIGNALS
-from tests.fakes import FakeClock, FakeElm, whole_car
+from tests.fakes import FakeClock, FakeElm, older_line, whole_car
 from tests.obd_drive import ALL, Drive, drive, requests
+
+
+def answer(*lines: str) -> bytes:
+    return "".join(f"{line}\r" for line in lines).encode() + b"\r>"
 
 
 def test_the_first_sample_connects_and_has_every_value() -> None:
@@ -50,10 +54,11 @@ def test_what_the_car_has_not_is_unsupported_and_never_asked() -> None:
     assert set(_pids([request for request in requests(subject.elm) if request[:2] == "01"])) == {0x00, 0x0C, 0x0D}
 
 
-def test_a_wide_band_car_says_so() -> None:
-    subject = drive({0x0C: b"\x1a\xf8", 0x24: bytes(4), 0x35: bytes(4)})
-    why = subject.sample().why
-    assert (why["o211"], why["o212"], why["load"]) == ("wide_band", "wide_band", "unsupported")
+def test_a_wide_band_sensor_gives_its_voltage_or_says_what_it_is_where_it_has_none() -> None:
+    subject = drive({0x0C: b"\x1a\xf8", 0x24: b"\x80\x00\x0e\x66", 0x35: bytes(4)})
+    sample = subject.sample()
+    assert sample.values["o211"] == {"voltage_v": 0.449951171875, "trim_percent": None}
+    assert (sample.why["o212"], sample.why["load"]) == ("wide_band", "unsupported")
 
 
 def test_six_are_asked_at_once_and_the_count_only_after_it_was_proven() -> None:
@@ -90,7 +95,7 @@ def test_an_older_bus_is_asked_one_by_one() -> None:
         def _values(self, asked: bytes) -> bytes:
             said = super()._values(asked)
             lines = [line for line in said.decode().split("\r") if line.startswith("7E8")]
-            return "".join(f"486B10{line[5:]}00\r" for line in lines).encode() + b"\r>"
+            return "".join(f"{older_line('486B10', bytes.fromhex(line[5:]))}\r" for line in lines).encode() + b"\r>"
 
     subject = Drive(Older(FakeClock(), whole_car(), {"ATDPN": b"A3\r\r>"}))
     sample = subject.until(lambda sample: not sample.why, 5)
@@ -340,8 +345,12 @@ def test_an_ecu_that_answered_before_and_is_missing_now_is_a_missing_part() -> N
 def test_padding_on_an_older_bus_is_no_code() -> None:
     answers = {
         "ATDPN": b"A3\r\r>",
-        "0100": b"486B10410000180000FF\r\r>",
-        "03": b"486B1043042001710000AA\r486B1043C10000000000AA\r486B114300000000 0000AA\r\r>",
+        "0100": answer(older_line("486B10", bytes.fromhex("410000180000"))),
+        "03": answer(
+            older_line("486B10", bytes.fromhex("43042001710000")),
+            older_line("486B10", bytes.fromhex("43C10000000000")),
+            older_line("486B11", bytes.fromhex("43000000000000")),
+        ),
     }
     subject = Drive(FakeElm(FakeClock(), {}, answers))
     assert [(code.code, code.ecu) for code in codes(subject)] == [("P0171", "10"), ("P0420", "10"), ("U0100", "10")]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obd.protocols.protocol import Message as ObdMessage
 
-from components.edge.obd_parser import Bus, Message, decode, parse_pids
+from components.edge.obd_parser import Bus, Heard, Message, decode, parse_calibrations, parse_pids
 from components.wire.signals import OBD_SIGNALS, Linear, Signal, TroubleCode
-from tests.fakes import can_lines
+from tests.fakes import can_lines, older_line
 
 CAN = Bus("6")
 
@@ -25,9 +25,10 @@ def values(bus: Bus, lines: list[str], **sizes: int) -> tuple[dict[int, dict[str
         ("6", ["7E803410D32"], "7E8"),
         ("8", ["7EF03410D32AAAAAAAA"], "7EF"),
         ("7", ["18DAF11003410D32"], "18DAF110"),
-        ("3", ["486B10410D32F5"], "10"),
+        ("3", ["486B10410D3243"], "10"),
         ("5", ["83F111410D3205"], "11"),
-        ("1", ["416B10410D3277"], "10"),
+        ("4", ["80F111410D3202"], "11"),  # a KWP header without a length
+        ("1", ["416B10410D32F6"], "10"),
     ],
 )
 def test_every_bus_says_who_answered_what(number: str, lines: list[str], ecu: str) -> None:
@@ -47,7 +48,9 @@ def test_every_bus_says_who_answered_what(number: str, lines: list[str], ecu: st
         (["7E802410D"], "truncated"),
         (["7E804410D32"], "truncated"),  # the length lies
         (["7E8"], "truncated"),
-        (["7E0020101"], "truncated"),  # a tester's own request
+        (["7E0020101"], "no_data"),  # a tester's own request
+        (["18DAF11003410D321"], "no_data"),  # a header of another bus
+        (["5A803410D32"], "no_data"),  # not one of those who answer testers
         (["7E803420D32"], "no_data"),  # another mode
         (["7E8100A410D3200"], "truncated"),  # a first frame without the rest
         (["7E82132"], "truncated"),
@@ -55,6 +58,9 @@ def test_every_bus_says_who_answered_what(number: str, lines: list[str], ecu: st
         (["7E803410D32000000"], "truncated"),  # a byte of padding lost: or of data
         (["7E8F3410D32"], "truncated"),  # no such frame type
         (["7E80143"], "truncated"),  # python-OBD alone fails on this one
+        (["7E8100A410D32000000", "7E82100000000000000", "7E82200000000000000"], "truncated"),  # declares too little
+        (["7E81003410D32000000", "7E82100000000000000"], "truncated"),  # a sequence for what fits one frame
+        (["7E808410D3200000000"], "truncated"),  # more than a frame can hold
     ],
 )
 def test_what_is_not_a_whole_positive_answer_has_a_reason(lines: list[str], why: str) -> None:
@@ -101,12 +107,40 @@ def test_a_grouped_answer_is_cut_by_the_lengths_of_what_was_asked() -> None:
 
 def test_the_bare_answer_to_clearing_is_heard_on_every_bus() -> None:
     assert CAN.messages(["7E80144"]).messages == (Message("7E8", b"\x44"),)
-    assert Bus("3").messages(["486B104407"]).messages == (Message("10", b"\x44"),)
+    assert Bus("3").messages([older_line("486B10", b"\x44")]).messages == (Message("10", b"\x44"),)
 
 
 def test_lines_of_codes_on_an_older_bus_are_messages_of_their_own() -> None:
-    heard = Bus("3").messages(["486B1043042001710000C1", "486B1043030000000000C2", "486B104704200000000055"])
-    assert [message.data.hex() for message in heard.messages] == ["43042001710000", "43030000000000", "47042000000000"]
+    said = ["43042001710000", "43030000000000", "47042000000000"]
+    heard = Bus("3").messages([older_line("486B10", bytes.fromhex(data)) for data in said])
+    assert [message.data.hex() for message in heard.messages] == said
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        ("1", "486B104100BE3EB811FA"),  # the example of the ELM327 data sheet
+        ("2", "486B104100BE3EB811FA"),
+        ("3", "486B104100BE3EB811C9"),
+        ("5", "86F1104100BE3EB8118D"),
+    ],
+)
+def test_on_an_older_bus_the_checksum_and_what_it_is_of_are_held_to_each_other(number: str, line: str) -> None:
+    bus, asked = Bus(number), {0: 4}
+    assert parse_pids(bus.messages([line]), 1, asked)[0] == {0: {"10": bytes.fromhex("BE3EB811")}}
+    for place in range(len(line)):
+        changed = line[:place] + f"{int(line[place], 16) ^ 1:X}" + line[place + 1 :]
+        assert parse_pids(bus.messages([changed]), 1, asked) == ({}, "truncated"), place
+    assert parse_pids(bus.messages([line[:-2]]), 1, asked) == ({}, "truncated")
+
+
+def test_a_length_that_lies_is_not_believed_on_kwp_either() -> None:
+    assert Bus("5").messages([older_line("84F111", bytes.fromhex("410D32"))]).messages == ()
+
+
+def test_a_list_of_codes_is_not_cut_by_the_count_in_it() -> None:
+    heard = CAN.messages(["7E81008430204200171", "7E821C1000000000000"])
+    assert [message.data.hex() for message in heard.messages] == ["430204200171c100"]
 
 
 @pytest.mark.parametrize("number", ["0", "A", "", "B", "x"])
@@ -163,7 +197,7 @@ def test_the_catalogue_and_python_obd_agree_on_every_raw(signal: Signal) -> None
 @given(st.lists(st.text("0123456789ABCDEF", max_size=30), max_size=8), st.sampled_from("123456789"))
 def test_any_lines_are_messages_or_broken_and_nothing_raises(lines: list[str], number: str) -> None:
     heard = Bus(number).messages(lines)
-    assert len(heard.messages) + heard.broken <= len(lines)
+    assert len(heard.messages) + heard.broken + heard.foreign <= len(lines)
     parse_pids(heard, 1, {0x0D: 1})
 
 
@@ -171,3 +205,48 @@ def test_any_lines_are_messages_or_broken_and_nothing_raises(lines: list[str], n
 def test_any_mixture_of_frames_is_survived(lines: list[str]) -> None:
     whole = bytes(range(0x41, 0x41 + 30))
     assert {message.data for message in CAN.messages(lines).messages} <= {whole, b"\x7f\x01\x12"}
+
+
+def calibrations(*answers: tuple[str, bytes], is_can: bool = True) -> tuple[str, ...]:
+    return parse_calibrations(Heard(tuple(Message(ecu, data) for ecu, data in answers)), is_can=is_can)
+
+
+ENGINE_ID, GEARBOX_ID = b"JMB*36761500".ljust(16, b"\0"), b"JMB*47872611WXYZ"
+
+
+@pytest.mark.parametrize(
+    ("data", "ids"),
+    [
+        (b"\x49\x04\x01" + ENGINE_ID, ("JMB*36761500",)),
+        (b"\x49\x04\x02" + ENGINE_ID + GEARBOX_ID, ("JMB*36761500", "JMB*47872611WXYZ")),
+        (b"\x49\x04\x02" + ENGINE_ID + ENGINE_ID, ("JMB*36761500",)),
+        (b"\x49\x04\x01" + bytes(16), ()),
+        (b"\x49\x04\x00", ()),
+        (b"\x49\x04\x02" + ENGINE_ID, ()),  # counts two, has one
+        (b"\x49\x04\x01" + ENGINE_ID[:-1], ()),
+        (b"\x49\x04\x01" + b"JMB*3676\xb300".ljust(16, b"\0"), ()),
+        (b"\x49\x04\x01" + b"JM\0*36761500\r".ljust(16, b"\0"), ()),
+        (b"\x49\x04", ()),
+        (b"\x49\x02\x01" + ENGINE_ID, ()),
+        (b"\x7f\x09\x12", ()),
+    ],
+)
+def test_calibration_ids_are_whole_or_not_there(data: bytes, ids: tuple[str, ...]) -> None:
+    assert calibrations(("7E8", data)) == ids
+
+
+def test_calibration_ids_of_several_ecus_come_in_their_order_and_one_that_is_not_whole_spoils_no_other() -> None:
+    engine, gearbox = b"\x49\x04\x01" + ENGINE_ID, b"\x49\x04\x01" + GEARBOX_ID
+    assert calibrations(("7E8", engine), ("7E9", gearbox)) == ("JMB*36761500", "JMB*47872611WXYZ")
+    assert calibrations(("7E8", engine[:-4]), ("7E9", gearbox)) == ("JMB*47872611WXYZ",)
+
+
+def test_calibration_ids_of_an_older_bus_come_in_lines_of_four_bytes() -> None:
+    ids = ENGINE_ID + GEARBOX_ID
+    lines = [
+        older_line("486B10", b"\x49\x04" + bytes([1 + at // 4]) + ids[at : at + 4]) for at in range(0, len(ids), 4)
+    ]
+    bus = Bus("3")
+    assert parse_calibrations(bus.messages(lines), is_can=False) == ("JMB*36761500", "JMB*47872611WXYZ")
+    assert parse_calibrations(bus.messages(lines[:-1]), is_can=False) == ()
+    assert parse_calibrations(bus.messages(lines[:2] + lines[3:]), is_can=False) == ()

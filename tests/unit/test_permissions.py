@@ -11,7 +11,14 @@ from components.wire.topics import FLEET_PROCEDURES, shard
 README = Path(__file__).parents[2] / "router" / "README.md"
 # Words that stand for <device> and for <name>: an id may look like a role or a procedure.
 WORDS = ("car_one", "car_two", "admin", "persister", *FLEET_PROCEDURES)
-AUTHIDS = {"device": "car_one", "persister": "persister", "viewer": "vera", "technician": "theo", "admin": "admin"}
+AUTHIDS = {
+    "device": "car_one",
+    "enrolling": "car_one",
+    "persister": "persister",
+    "viewer": "vera",
+    "technician": "theo",
+    "admin": "admin",
+}
 SHARDS = (shard("car_one"), shard("car_two"), "00", "ff")
 MATCHES = ("exact", "prefix", "wildcard")
 
@@ -19,7 +26,7 @@ MATCHES = ("exact", "prefix", "wildcard")
 def rows() -> list[list[str]]:
     lines = [line for line in README.read_text("utf-8").splitlines() if line.startswith("| ")]
     cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["action", "URI", "match", *PEER_ROLES]
+    assert cells[0] == ["action", "URI", "match", *PEER_ROLES, "limited operator"]
     return [row for row in cells[1:] if row[0] in ACTIONS]
 
 
@@ -32,11 +39,21 @@ def concrete(uri: str, authid: str) -> list[str]:
 
 GRANTED = {
     (role, action, match, one)
-    for action, uri, match, *roles in rows()
+    for action, uri, match, *roles, _ in rows()
     for role, yes in zip(PEER_ROLES, roles, strict=True)
     if yes == "yes"
     for one in concrete(uri, AUTHIDS[role])
 }
+REACH = frozenset({"car_one", "persister"})
+LIMITED = {
+    (role, action, match, one)
+    for action, uri, match, *roles, limited in rows()
+    for role, yes in zip(PEER_ROLES, roles, strict=True)
+    if yes == "yes" and limited in {"yes", "reached"}
+    for one in concrete(uri, AUTHIDS[role])
+    if limited == "yes" or one.split(".")[2] in REACH
+}
+"""What is left to somebody who is limited to REACH."""
 PROCEDURES = ("status", "dtcs", "prepare_clear", "clear_dtcs", "query", "watch", "reboot", "")
 NEAR_MISSES = (
     "",
@@ -61,6 +78,11 @@ NEAR_MISSES = (
     "odograph.auth.authenticate",
     "odograph.auth.authorize",
     "odograph.auth.",
+    "odograph.enrol",
+    "odograph.enrol.",
+    "odograph.enrol.car_one",
+    "odograph.rekey",
+    "odograph.rekey.car_one",
     "wamp.session.kill",
     "wamp.session.list",
     "wamp.session.on_join",
@@ -89,6 +111,23 @@ def test_a_role_may_do_what_the_readme_says_and_nothing_else(role: str) -> None:
         if allowed(role, authid, uri, action, {"match": match}) != expected:
             wrong.append((role, action, match, uri, expected))
     assert wrong == []
+
+
+@pytest.mark.parametrize("role", [*PEER_ROLES, "gate", "anonymous", ""])
+def test_a_limited_operator_reaches_the_devices_of_its_limits_and_nothing_else(role: str) -> None:
+    authid = AUTHIDS.get(role, "car_one")
+    wrong = []
+    for action, match, uri in itertools.product(ACTIONS, MATCHES, URIS):
+        expected = (role, action, match, uri) in LIMITED
+        if allowed(role, authid, uri, action, {"match": match}, REACH) != expected:
+            wrong.append((role, action, match, uri, expected))
+    assert wrong == []
+
+
+def test_limits_take_away_and_never_add() -> None:
+    assert len(LIMITED) > 20
+    assert LIMITED < GRANTED
+    assert not allowed("viewer", "vera", "odograph.event.car_one", "subscribe", {}, frozenset())
 
 
 def test_the_matrix_is_large_and_most_of_it_is_refused() -> None:

@@ -1,14 +1,18 @@
 """What becomes of an envelope: every check in its order, every outcome with what is kept and what is said."""
 
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import RETRY_AFTER_S, Persister
-from components.wire import envelope, strict_cbor, topics
+from components.cloud.sqlite_registry import Registry
+from components.wire import bundle, envelope, strict_cbor, topics
 from components.wire.errors import UnavailableError
 from components.wire.receipt import Receipt, digest
 from tests.fake_stores import MemoryArchive
@@ -36,7 +40,7 @@ class Server:
     def __post_init__(self) -> None:
         self.persister = Persister(Judge(lambda: {KID: server()}, self._known), self.archive)
 
-    def _known(self, device: str) -> Any:  # noqa: ANN401 - a Known, or what it takes to fail
+    def _known(self, device: str, _kid: str) -> Any:  # noqa: ANN401 - a Known, or what it takes to fail
         found = self.devices.get(device)
         if isinstance(found, Exception):
             raise found
@@ -147,6 +151,7 @@ def test_the_receipt_goes_to_the_topics_device_and_to_nobody_where_there_is_none
 CIRCUMSTANCES: dict[str, dict[str, Any]] = {
     "unknown_device": {},
     "revoked_device": {"car_one": Known(state="revoked")},
+    "invited_device": {"car_one": Known(pubkey="", state="invited")},
     "suspended_device": {"car_one": Known(state="suspended")},
     "registry_away": {"car_one": UnavailableError("registry.db cannot be read")},
 }
@@ -234,3 +239,19 @@ def test_a_car_that_changes_hands_is_stored_with_who_has_it_then() -> None:
     cloud.devices["car_one"] = replace(Known(), driver="olaf")
     cloud.take(sealed(n=1))
     assert [one.driver for one in cloud.archive.packets.values()] == ["nina", "olaf"]
+
+
+def test_a_packet_sealed_before_its_device_changed_its_key_is_stored_and_one_of_another_key_is_not(
+    tmp_path: Path,
+) -> None:
+    """The order of a real rotation: the packet waits in the outbox while the key changes."""
+    kid = bundle.key_id(bytes.fromhex(PUBKEY))
+    archive = MemoryArchive()
+    with closing(Registry.create(tmp_path / "registry.db")) as registry:
+        persister = Persister(Judge(lambda: {KID: server()}, registry.sender), archive)
+        registry.add_device("car_one", PUBKEY, 1)
+        registry.rekey_device("car_one", "cd" * 32, time.time_ns() // 1_000_000)
+        packets = [sealed(n=0, device_kid=kid), sealed(n=1, device_kid="1" * 16)]
+        batch = [Arrival(TOPIC, one, "car_one", 7) for one in packets]
+        found = {one.envelope_sha256: (one.status, one.code) for _, one in persister.persist(batch).receipts}
+    assert [found[digest(one)] for one in packets] == [("stored", None), ("rejected", "signature")]

@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.wire.signals import BY_KEY, DTC_PATTERN, LARGEST, OBD_SIGNALS, SIGNALS, Codec, Enum, Flag, Signal, span
+from components.wire.reading import check_value
+from components.wire.signals import (
+    BY_KEY,
+    DTC_PATTERN,
+    LARGEST,
+    OBD_SIGNALS,
+    SIGNALS,
+    WIDE_BAND,
+    Codec,
+    Enum,
+    Flag,
+    Signal,
+    span,
+)
 from tests.wire_made import EXHAUSTIVE
 
 
@@ -36,6 +49,15 @@ def test_every_value_of_one_or_two_bytes_comes_back(signal: Signal) -> None:
             assert again == raw
     assert codec.total == (meant == 256**signal.size)
     assert meant
+
+
+def test_every_voltage_of_a_wide_band_sensor_comes_back_and_can_be_recorded() -> None:
+    narrow, wide = BY_KEY["o211"], WIDE_BAND["o211"]
+    for raw in range(0x10000):
+        value = codec_of(wide).decode(0x80000000 | raw)
+        assert value == {"voltage_v": raw * 8 / 65536, "trim_percent": None}
+        assert codec_of(narrow).decode(codec_of(narrow).encode(value)) == value
+        check_value("o211", value)
 
 
 @given(st.integers(0, 2**32 - 1))

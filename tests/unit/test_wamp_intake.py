@@ -94,7 +94,7 @@ class Cloud:
     def __init__(self) -> None:
         self.archive, self.feed = CountingArchive(), MemoryFeed()
         self.lane, self.feed_lane = InlineLane(), InlineLane()
-        persister = Persister(Judge(lambda: {KID: server()}, lambda _: Known()), self.archive)
+        persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), self.archive)
         lane: Any = self.lane
         feed_lane: Any = self.feed_lane
         self.signed_for: list[str] = []

@@ -1,0 +1,138 @@
+"""Who there is, as shapes: devices, operators, persisters, invitations; and what an operator's limits mean. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from components.wire.errors import ConfigError
+
+State = Literal["invited", "active", "suspended", "revoked"]
+Role = Literal["viewer", "technician", "admin", "persister"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+OLD_KEY_MS: Final = 45 * 24 * 3600 * 1000
+"""How long packets that a device signed with its key before are taken: three times the days that an edge keeps them."""
+
+_PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as the registry knows it; `account`, `vehicle`, `driver` and `notes` are "" where nothing was said.
+
+    Attributes:
+        pubkey: Ed25519 public key, 64 hex digits in lower case; it joins with it and signs packets with it. "" while
+            it is invited.
+        added_ms, changed_ms: ms UTC.
+    """
+
+    id: str
+    pubkey: str
+    state: State
+    account: str
+    vehicle: str
+    driver: str
+    notes: str
+    added_ms: int
+    changed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An operator or a persister as the registry knows it; fields as in `Device`.
+
+    Attributes:
+        account: An operator reaches the devices of this account only; "" where there is no such limit.
+        devices: An operator reaches these devices; with an account, these and those of the account. () where there is
+            no such limit.
+        expires_ms: From then on it is nobody, ms UTC; None: never.
+    """
+
+    id: str
+    pubkey: str
+    role: Role
+    state: State
+    account: str
+    devices: tuple[str, ...]
+    expires_ms: int | None
+    added_ms: int
+    changed_ms: int
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are devices that it does not reach."""
+        return bool(self.account or self.devices)
+
+    def reaches(self, device: str, account: str) -> bool:
+        """Tell whether this operator reaches a device, or what was stored of it when it was of `account`.
+
+        >>> vera = Principal("vera", "", "viewer", "active", "acme", ("car_one",), None, 0, 0)
+        >>> vera.reaches("car_one", "other"), vera.reaches("car_two", "acme"), vera.reaches("car_two", "")
+        (True, True, False)
+        """
+        return not self.limited or device in self.devices or (self.account != "" and account == self.account)
+
+    def admitted(self, now_ms: int) -> bool:
+        """Tell whether it may join, and act: active, and not expired."""
+        return self.state == "active" and (self.expires_ms is None or now_ms < self.expires_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A device's enrolment code as the registry keeps it: nothing of which the code could be made again.
+
+    Attributes:
+        ticket_sha256: Hex, of the ticket with which the device joins to enrol.
+        proof_key: Ed25519 public key, 64 hex digits; only who has the code can sign for it.
+        expires_ms: ms UTC.
+        refused: How many attempts with the right ticket were refused.
+        used_by: The device's public key that was enrolled with it; "" while it is unused.
+    """
+
+    device: str
+    ticket_sha256: str
+    proof_key: str
+    expires_ms: int
+    refused: int
+    used_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a session rests on; it must end when that does not hold any more.
+
+    Attributes:
+        role: As the router's permissions know it.
+        key: What was proved: a public key, or the SHA-256 of a ticket.
+        reach: The devices to which an operator is limited; None: no limit.
+        expires_ms: ms UTC; None: never.
+    """
+
+    role: str
+    key: str
+    reach: frozenset[str] | None = None
+    expires_ms: int | None = None
+
+    def holds(self, now: "Standing | None") -> bool:
+        """Tell whether a session that rests on this may go on, now that the registry says `now`.
+
+        >>> before = Standing("viewer", "aa", frozenset({"car_one"}))
+        >>> before.holds(Standing("viewer", "aa")), before.holds(Standing("viewer", "aa", frozenset()))
+        (True, False)
+        """
+        if now is None or (now.role, now.key) != (self.role, self.key):
+            return False
+        return now.reach is None or (self.reach is not None and self.reach <= now.reach)
+
+
+def check_pubkey(pubkey: str) -> str:
+    """Return `pubkey` in lower case if it is 64 hex digits; ConfigError otherwise."""
+    if not _PUBKEY.fullmatch(pubkey.lower()):
+        raise ConfigError("public key is not 64 hex digits", "`odograph edge init` prints the one to give here")
+    return pubkey.lower()
+
+
+def difference(before: object, after: object, fields: Iterable[str]) -> dict[str, list[object]]:
+    """Return what changed, by field, as [before, after]."""
+    pairs = {name: [getattr(before, name), getattr(after, name)] for name in fields}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

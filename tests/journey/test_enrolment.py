@@ -1,0 +1,130 @@
+"""A device gets into the registry by its code, and changes its key: the commands, over the real node."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.console.fleet import Fleet
+from components.keyfile import read_key_file
+from components.wire import topics
+from tests.journey_fleet import ENVIRONMENT, odograph, one_line, until
+from tests.wamp_peer import RefusedJoinError, refusal
+from tests.wamp_site import Site, running_site
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("enrolment")) as site:
+        yield site
+
+
+@pytest.fixture
+def site(alone: Site) -> Iterator[Site]:
+    """The site with a persister."""
+    with subprocess.Popen(Fleet.odograph("persist", "--config", str(alone.home.config)), env=ENVIRONMENT) as persister:
+        with alone.peer(read_key_file(alone.home.admin_key)) as admin:
+            until(lambda: refusal(admin.call, topics.fleet_procedure("devices")) == "", 20, "a persister")
+        yield alone
+        persister.terminate()
+        persister.wait(20)
+
+
+def invited(site: Site, device: str) -> str:
+    ended = odograph("device", "invite", device, "--home", site.home.path)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def enrol(site: Site, code: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    return odograph("edge", "enrol", "--router", site.node.urls.devices, "--code", code, "--home", home)
+
+
+def test_a_device_enrols_joins_changes_its_key_and_joins_again(site: Site, tmp_path: Path) -> None:
+    home, code = tmp_path / "pi", invited(site, "car_one")
+    ended = enrol(site, code, home)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert {path.name: path.stat().st_mode & 0o777 for path in home.iterdir()}["device.key"] == 0o600
+    assert (home / "server.pub.json").read_text() == site.home.bundle.read_text()
+    old = read_key_file(home / "device.key")
+    line = one_line(enrol(site, code, tmp_path / "thief"), 1)
+    assert line.startswith("this code was used already, for another key: ask for a new code")
+    assert not (tmp_path / "thief" / "edge.toml").exists()
+    with site.peer(old) as car:
+        assert car.publish(topics.packet("car_one"), b"envelope").id
+        ended = odograph("edge", "rekey", "--config", home / "edge.toml")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        until(lambda: not car.session.is_attached(), 5)
+    new = read_key_file(home / "device.key")
+    assert new.public_key != old.public_key
+    assert sorted(path.name for path in home.iterdir()) == ["device.key", "edge.toml", "server.pub.json"]
+    with pytest.raises(RefusedJoinError), site.peer(old):
+        pass
+    with site.peer(new) as car:
+        assert car.publish(topics.packet("car_one"), b"envelope").id
+    shown = odograph("audit", "show", "--json", "--home", site.home.path).stdout.splitlines()
+    mine = [one for one in map(json.loads, shown) if one["subject"] == "car_one" and one["log"] == "registry"]
+    assert [(one["action"], one["by"]) for one in mine if one["by"] == "persister"] == [
+        ("device.enrolled", "persister"),
+        ("enrolment.refused", "persister"),
+        ("device.rekeyed", "persister"),
+    ]
+
+
+def test_a_change_of_key_whose_answer_was_lost_is_finished_by_running_it_again(site: Site, tmp_path: Path) -> None:
+    home = tmp_path / "pi"
+    assert enrol(site, invited(site, "car_cut"), home).returncode == 0
+    old = (home / "device.key").read_bytes()
+    assert odograph("edge", "rekey", "--config", home / "edge.toml").returncode == 0
+    # As if the power had gone after the server took the new key.
+    (home / "device.key").rename(home / "device.key.new")
+    (home / "device.key").write_bytes(old)
+    (home / "device.key").chmod(0o600)
+    new = read_key_file(home / "device.key.new")
+    assert odograph("edge", "rekey", "--config", home / "edge.toml").returncode == 0
+    assert read_key_file(home / "device.key") == new
+    with site.peer(new):
+        pass
+
+
+def test_a_code_that_is_wrong_or_replaced_is_refused_in_words_and_five_tries_lock_it(
+    site: Site, tmp_path: Path
+) -> None:
+    first = invited(site, "car_two")
+    code = invited(site, "car_two")
+    for n in range(5):
+        line = one_line(enrol(site, first, tmp_path / f"pi{n}"), 1)
+        assert line.startswith("there is no open code for car_two")
+    assert one_line(enrol(site, code, tmp_path / "pi"), 1).startswith("there is no open code for car_two")
+    reasons = [more["reason"] for who, more in site.noted("join.refused") if who == "car_two"]
+    assert reasons == ["wrong_ticket", "code_locked"]
+    assert enrol(site, invited(site, "car_two"), tmp_path / "pi").returncode == 0
+
+
+def test_a_code_of_other_server_keys_is_refused_and_so_is_nonsense(site: Site, tmp_path: Path) -> None:
+    code = invited(site, "car_three")
+    other = code[:-26] + ("a" * 26 if code[-26:] != "a" * 26 else "b" * 26)
+    assert "the server's keys have changed" in one_line(enrol(site, other, tmp_path / "pi"), 1)
+    assert one_line(enrol(site, "nonsense", tmp_path / "pi"), 2).startswith("this is no enrolment code")
+    assert enrol(site, code, tmp_path / "pi").returncode == 0
+    assert "is there already" in one_line(enrol(site, code, tmp_path / "pi"), 2)
+
+
+def test_a_bundle_that_somebody_on_the_way_has_changed_is_refused_by_the_device(alone: Site, tmp_path: Path) -> None:
+    """Whoever runs the router can answer in the persister's place."""
+    with alone.peer(read_key_file(alone.home.persister_key)) as forger:
+        forger.register(topics.ENROL, lambda *_, **__: {"bundle": '{"v": 1}'})
+        line = one_line(enrol(alone, invited(alone, "car_four"), tmp_path / "pi"), 1)
+    assert line.startswith("what came is not the server's bundle: somebody on the way has changed it")
+    assert [path.name for path in (tmp_path / "pi").iterdir()] == ["device.key"]
+
+
+def test_where_no_persister_is_the_code_stays_good(alone: Site, tmp_path: Path) -> None:
+    code = invited(alone, "car_five")
+    assert "nobody answers" in one_line(enrol(alone, code, tmp_path / "pi"), 1)
+    with alone.registry() as registry:
+        invitation = registry.invitation("car_five")
+    assert invitation is not None
+    assert (invitation.refused, invitation.used_by) == (0, "")

@@ -1,0 +1,124 @@
+"""A spool over its bound, with real files of a few MB: what goes, in which order, until it is below."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import deferLater
+
+from components.edge import spool as spool_module
+from components.edge import sqlite_spool
+from components.edge.spool import Spool
+from components.edge.sqlite_outbox import SqliteOutbox, Waiting
+from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.wire.times import minute_id
+from tests.edge_parts import ONE, T0, drive, sealer
+from tests.wamp_peer import reactor, run
+
+KB = 1000
+MINUTE = 60_000
+PACKETS, ROWS = 1000, 6000
+
+
+class Owner:
+    """What a spool needs of its agent."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, object]] = []
+
+    def moment(self) -> tuple[str, int]:
+        return ONE, T0 + 10_000 * MINUTE
+
+    def ran_ms(self) -> int:
+        return 1000
+
+    def begin_session(self) -> None:
+        raise AssertionError
+
+    def begin_outbox(self) -> None:
+        raise AssertionError
+
+    def kept(self, packets: list[Waiting], *, fresh: bool) -> None:
+        """It sends nothing."""
+
+    def tell(self, name: str, what: dict[str, object]) -> None:
+        self.told.append({"event": name, **what})
+
+
+@pytest.fixture(autouse=True)
+def small_ballast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_BALLAST_BYTES", 10 * KB)
+
+
+def filled(directory: Path, receipted: int) -> int:
+    """Write rows and packets of 1 KB made of them, the first so many with a receipt; return what the spool takes."""
+    writer, outbox = ReadingsWriter(directory / "readings.db"), SqliteOutbox(directory / "outbox.db")
+    outbox._connection.execute("PRAGMA synchronous = OFF")
+    drive(writer, ONE, T0, ROWS)
+    for n in range(PACKETS):
+        start_ms, rows = T0 + n * MINUTE, (2 + 6 * n, 7 + 6 * n)
+        name = f"car_one/{ONE}/{minute_id(start_ms)}"
+        outbox.add(name, bytes(KB), f"{n:064x}", writer.file_id, rows, end_ms=start_ms + MINUTE)
+    outbox.settle([(f"{n:064x}", "receipted", None) for n in range(receipted)], 0)
+    for file in (writer, outbox):
+        file.give_back(0, 0)
+        file.close()
+    return sqlite_spool.used_bytes(directory)
+
+
+def tidied(directory: Path, max_bytes: int) -> Owner:
+    owner = Owner()
+
+    async def live() -> None:
+        spool = Spool(reactor, directory, 10**9, max_bytes, "car_one", sealer())
+        spool.start(owner)
+        # The first tidying takes the ballast when it is done.
+        while not (directory / "ballast").exists():
+            await deferLater(reactor, 0.02)
+        await spool.end()
+        spool.close()
+
+    run(live)
+    return owner
+
+
+def left(directory: Path) -> tuple[int, int, int]:
+    """Packets with and without a receipt, and rows."""
+    outbox, reader = SqliteOutbox(directory / "outbox.db"), ReadingsReader(directory / "readings.db")
+    counts = outbox.counts()
+    outbox.close()
+    return counts.receipted, counts.waiting, sum(row.kind == "reading" for row in reader.readings_after(0, 10_000))
+
+
+def test_below_its_bound_a_spool_keeps_all(tmp_path: Path) -> None:
+    used = filled(tmp_path, 400)
+    tidied(tmp_path, 2 * used)
+    assert left(tmp_path) == (400, PACKETS - 400, ROWS)
+
+
+def test_packets_with_a_receipt_are_enough_where_they_are_enough(tmp_path: Path) -> None:
+    used = filled(tmp_path, 800)
+    owner = tidied(tmp_path, used - 300 * KB)
+    receipted, waiting, rows = left(tmp_path)
+    assert 0 < receipted < 800
+    assert (waiting, rows) == (200, ROWS)
+    assert owner.told == []
+
+
+def test_rows_whose_packets_wait_go_before_any_packet_that_waits(tmp_path: Path) -> None:
+    used = filled(tmp_path, 0)
+    owner = tidied(tmp_path, used - 100 * KB)
+    receipted, waiting, rows = left(tmp_path)
+    assert (receipted, waiting) == (0, PACKETS)
+    assert 0 < rows < ROWS
+    assert owner.told == []
+
+
+def test_the_oldest_packets_without_a_receipt_go_last_and_each_is_declared(tmp_path: Path) -> None:
+    filled(tmp_path, 100)
+    owner = tidied(tmp_path, 800 * KB)
+    receipted, waiting, rows = left(tmp_path)
+    assert (receipted, rows) == (0, 0)
+    assert 0 < waiting < PACKETS - 100
+    assert sum(one["count"] for one in owner.told if isinstance(one["count"], int)) == PACKETS - 100 - waiting
+    assert {(one["event"], one["what"], one["reason"]) for one in owner.told} == {("lost_range", "packets", "bound")}
+    assert sqlite_spool.used_bytes(tmp_path) <= 800 * KB

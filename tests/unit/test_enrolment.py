@@ -1,0 +1,230 @@
+"""Enrolment and change of keys at the server: what the procedures take, and what each refusal says."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import ensureDeferred
+
+from components.cloud.sqlite_registry import Registry, _now_ms
+from components.cloud.wamp_enrol import Enrolment
+from components.cloud.who import Invitation
+from components.keyfile import KeyFile, make_key
+from components.wire import enrolment
+from components.wire.enrolment import Code
+from components.wire.errors import ConfigError
+from tests.edge_parts import InlineLane, as_lane
+
+BUNDLE = "the server's bundle"
+HOUR_MS = 3_600_000
+
+
+def signed(key: KeyFile, message: bytes) -> str:
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key.private_key)).sign(message).hex()
+
+
+@dataclass
+class Desk:
+    """The server's side, and what a device would send."""
+
+    path: Path
+    procedures: Enrolment
+
+    def code(self, device: str = "car_one", secret: bytes = bytes(16), *, hours: int = 24) -> Code:
+        """Invite a device and return its code."""
+        code = Code(device, secret, enrolment.fingerprint(BUNDLE))
+        proof = code.proof_key().public_key().public_bytes_raw().hex()
+        now_ms = _now_ms()
+        ticket = enrolment.ticket_sha256(code.ticket())
+        with Registry.open(self.path, write=True) as registry:
+            registry.invite_device(Invitation(device, ticket, proof, now_ms + hours * HOUR_MS, 0, ""), now_ms)
+        return code
+
+    def request(self, code: Code, key: KeyFile) -> list[str]:
+        """Return the arguments of odograph.enrol, as a device with this code makes them."""
+        message = enrolment.enrolment(code.device, key.public_key, code.fingerprint.hex())
+        return [key.public_key, code.fingerprint.hex(), code.proof_key().sign(message).hex(), signed(key, message)]
+
+    def call(self, name: str, device: str, *arguments: object) -> Any:  # noqa: ANN401 - what the procedure answers
+        """Call a procedure as a device; return the answer, or the last word of the error's URI."""
+        details = cast("Any", SimpleNamespace(caller_authid=device))
+        found: list[Any] = []
+        answer = ensureDeferred(getattr(self.procedures, name)(*arguments, details=details))
+        answer.addCallbacks(found.append, lambda failure: found.append(failure.value))
+        if isinstance(found[0], ApplicationError):
+            return str(found[0].error).rpartition(".")[2]
+        assert not isinstance(found[0], BaseException), found
+        return found[0]
+
+    def enrol(self, code: Code, key: KeyFile, **different: object) -> Any:  # noqa: ANN401 - as `call`
+        """Enrol; `different` arguments by position, as `_0`."""
+        arguments: list[object] = list(self.request(code, key))
+        for position, value in different.items():
+            arguments[int(position[1:])] = value
+        return self.call("enrol", code.device, *arguments)
+
+    def state(self, device: str = "car_one") -> tuple[str, str]:
+        with Registry.open(self.path) as registry:
+            found = registry.device(device)
+        assert found is not None
+        return found.state, found.pubkey
+
+    def refused(self) -> list[object]:
+        with Registry.open(self.path) as registry:
+            return [one.detail["reason"] for one in registry.audit.entries() if one.action == "enrolment.refused"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    path = tmp_path / "registry.db"
+    with closing(Registry.create(path)):
+        yield Desk(path, Enrolment(path, as_lane(InlineLane()), lambda: BUNDLE))
+
+
+KEY, OTHER = make_key("car_one", "device"), make_key("car_one", "device")
+
+
+def test_an_invited_device_becomes_active_with_its_own_key_and_gets_the_bundle(desk: Desk) -> None:
+    code = desk.code()
+    assert desk.state() == ("invited", "")
+    assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+    assert desk.state() == ("active", KEY.public_key)
+
+
+def test_a_code_is_good_once_but_an_answer_that_was_lost_can_be_had_again(desk: Desk) -> None:
+    code = desk.code()
+    desk.enrol(code, KEY)
+    assert desk.enrol(code, OTHER) == "code_used"
+    assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+    assert desk.state() == ("active", KEY.public_key)
+    assert desk.refused() == ["code_used"]
+
+
+@pytest.mark.parametrize("state", ["suspended", "revoked"])
+def test_a_used_code_opens_nothing_for_a_device_that_was_shut_out(desk: Desk, state: Any) -> None:  # noqa: ANN401
+    code = desk.code()
+    desk.enrol(code, KEY)
+    with Registry.open(desk.path, write=True) as registry:
+        registry.set_state("car_one", state, 1)
+    assert desk.enrol(code, KEY) == f"{state}_device"
+    assert desk.state()[0] == state
+
+
+def test_a_code_that_is_too_old_is_refused(desk: Desk) -> None:
+    assert desk.enrol(desk.code(hours=0), KEY) == "code_expired"
+    assert desk.state() == ("invited", "")
+
+
+def test_who_saw_the_ticket_and_everything_that_was_sent_cannot_enrol_a_key_of_their_own(desk: Desk) -> None:
+    """The router's operator, who has let the device's own call fall."""
+    code = desk.code()
+    seen = desk.request(code, KEY)
+    message = enrolment.enrolment("car_one", OTHER.public_key, code.fingerprint.hex())
+    forgeries = [
+        [OTHER.public_key, *seen[1:]],
+        [OTHER.public_key, seen[1], seen[2], signed(OTHER, message)],
+        [OTHER.public_key, seen[1], signed(OTHER, message), signed(OTHER, message)],
+        [OTHER.public_key, seen[1], bytes.fromhex(code.ticket()).hex() * 2, signed(OTHER, message)],
+    ]
+    assert [desk.call("enrol", "car_one", *forgery) for forgery in forgeries] == ["wrong_proof"] * 4
+    assert desk.state() == ("invited", "")
+    assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+
+
+def test_who_reads_the_registry_cannot_make_the_code_of_it(desk: Desk) -> None:
+    code = desk.code(secret=b"0123456789abcdef")
+    held = desk.path.read_bytes()
+    derived = code.proof_key().private_bytes_raw()
+    for secret in (code.secret, bytes.fromhex(code.ticket()), derived):
+        assert secret not in held
+        assert secret.hex().encode() not in held
+    assert code.text().encode() not in held
+    assert "0123" not in repr(code)
+    assert code.secret.hex() not in repr(code)
+
+
+def test_five_wrong_tries_lock_a_code_for_good_and_leave_five_entries_in_the_log(desk: Desk) -> None:
+    code = desk.code()
+    assert [desk.enrol(code, KEY, _2="00" * 64) for _ in range(50)] == ["wrong_proof"] * 50
+    assert desk.enrol(code, KEY) == "code_locked"
+    assert desk.refused() == ["wrong_proof"] * 5
+    assert desk.enrol(desk.code(secret=bytes(15) + b"1"), KEY) == {"bundle": BUNDLE}
+
+
+@pytest.mark.parametrize(
+    ("different", "reason"),
+    [
+        ({"_0": "zz" * 32}, "invalid_argument"),
+        ({"_0": KEY.public_key.upper()}, "invalid_argument"),
+        ({"_0": None}, "invalid_argument"),
+        ({"_1": "00" * 16}, "bundle_changed"),
+        ({"_1": None}, "bundle_changed"),
+        ({"_2": ""}, "wrong_proof"),
+        ({"_2": 5}, "wrong_proof"),
+        ({"_2": "0g" * 64}, "wrong_proof"),
+        ({"_3": "00" * 64}, "wrong_proof"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_name_and_noted(desk: Desk, different: dict[str, object], reason: str) -> None:
+    assert desk.enrol(desk.code(), KEY, **different) == reason
+    assert desk.state() == ("invited", "")
+    assert desk.refused() == [reason]
+
+
+def test_the_code_of_one_device_is_none_of_another(desk: Desk) -> None:
+    code, _ = desk.code("car_one"), desk.code("car_two", b"1" * 16)
+    assert desk.enrol(replace(code, device="car_two"), make_key("car_two", "device")) == "wrong_proof"
+    assert desk.call("enrol", "car_two", *desk.request(code, KEY)) == "wrong_proof"
+    assert desk.call("enrol", "car_new", *desk.request(code, KEY)) == "wrong_proof"
+    assert desk.refused() == ["wrong_proof", "wrong_proof"]
+
+
+def test_a_device_changes_its_key_with_the_word_of_both(desk: Desk) -> None:
+    desk.enrol(desk.code(), KEY)
+    message = enrolment.rekeying("car_one", KEY.public_key, OTHER.public_key)
+    good = [OTHER.public_key, signed(KEY, message), signed(OTHER, message)]
+    for wrong in ([good[0], good[2], good[2]], [good[0], good[1], good[1]], [KEY.public_key, *good[1:]]):
+        assert desk.call("rekey", "car_one", *wrong) == "wrong_proof"
+    assert desk.call("rekey", "car_two", *good) == "wrong_proof"
+    assert desk.call("rekey", "car_one", "nonsense", *good[1:]) == "invalid_argument"
+    assert desk.state() == ("active", KEY.public_key)
+    assert desk.call("rekey", "car_one", *good) == {"device": "car_one"}
+    assert desk.state() == ("active", OTHER.public_key)
+    back = enrolment.rekeying("car_one", OTHER.public_key, KEY.public_key)
+    assert desk.call("rekey", "car_one", KEY.public_key, signed(OTHER, back), signed(KEY, back)) == "not_rekeyed"
+
+
+def test_a_registry_that_cannot_be_written_is_for_later(desk: Desk) -> None:
+    code = desk.code()
+    away = desk.path.rename(desk.path.with_suffix(".away"))
+    assert desk.enrol(code, KEY) == "unavailable"
+    away.rename(desk.path)
+    blocked = desk.path.with_name("registry.db-journal")
+    blocked.mkdir()
+    assert desk.enrol(code, KEY) == "unavailable"
+    blocked.rmdir()
+    assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+
+
+def test_a_code_comes_back_from_its_text_and_what_is_none_is_refused_without_being_shown() -> None:
+    code = Code("car_one", bytes(range(16)), bytes(range(16, 32)))
+    assert enrolment.parse(f"  {code.text()}\n") == code
+    text = code.text()
+    for wrong in (
+        "",
+        "car_one",
+        text[:-1],
+        text + "a",
+        text.replace(".", ":"),
+        text.replace("car_one", "Car"),
+        "x" * 99,
+    ):
+        with pytest.raises(ConfigError, match="this is no enrolment code") as caught:
+            enrolment.parse(wrong)
+        assert text[10:] not in str(caught.value)
