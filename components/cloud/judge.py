@@ -85,7 +85,7 @@ class Judge:
         header = sealed.header
         if not header.device == topics.device_of(arrival.topic) == arrival.publisher:
             raise RejectedError("device_mismatch", f"{header.device} in {arrival.topic} by {arrival.publisher}")
-        device = self.known(header.device, header.device_kid)
+        device = self._device(header.device, header.device_kid)
         if device is None:
             raise NotYetError("unknown_device", header.device)
         if device.state != "active":
@@ -109,6 +109,13 @@ class Judge:
             plaintext_sha256=sha256(plaintext).hexdigest(),
             received_ms=arrival.received_ms,
         )
+
+    def _device(self, device: str, kid: str) -> KnownDevice | None:
+        try:
+            return self.known(device, kid)
+        except (TypeError, ValueError) as error:
+            # What is wrong with the registry is no fault of the packet.
+            raise NotYetError("unusable_device_key", f"the registry's row of {device}: {error}") from error
 
 
 def _public_key(device: str, pubkey: str) -> Ed25519PublicKey:

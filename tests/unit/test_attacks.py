@@ -1,8 +1,11 @@
 """Who means harm, seen from the persister: each attack has its own code, its own count, and leaves nothing behind."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from components.cloud.events import events
 from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import Persister
+from components.cloud.sqlite_registry import Registry
 from components.wire import packet, strict_cbor, topics
+from components.wire.bundle import key_id
 from components.wire.receipt import Receipt
 from components.wire.suites import HPKE_SUITE
 from components.wire.times import minute_id, parse_iso
@@ -140,6 +145,23 @@ def test_a_registry_whose_key_is_none_costs_no_packet(pubkey: object) -> None:
     assert cloud.archive.dead_letters == {}
     cloud.devices["car_one"] = Known()
     assert cloud.take(sealed()).status == "stored"
+
+
+def test_a_registry_file_whose_row_somebody_changed_costs_no_packet(tmp_path: Path) -> None:
+    with Registry.create(tmp_path / "registry.db") as registry:
+        registry.add_device("car_one", PUBKEY, 1)
+    registry = Registry.open(tmp_path / "registry.db")
+    cloud = Cloud()
+    cloud.persister.judge = Judge(lambda: {KID: server()}, registry.sender)
+    for pubkey, code in (("zz", "unusable_device_key"), ("", "unusable_device_key"), (PUBKEY, None)):
+        with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as file:
+            file.execute("UPDATE device SET pubkey = ?", (pubkey,))
+        for _ in range(4):
+            found = cloud.take(sealed(device_kid=key_id(bytes.fromhex(PUBKEY))))
+            assert found.status in {"retry", "stored", "duplicate"}, (pubkey, found)
+            assert found.code == code
+    assert cloud.archive.dead_letters == {}
+    registry.close()
 
 
 def of_time(start: str) -> bytes:
