@@ -41,8 +41,8 @@ HPKE_SUITE: Final = "HPKE-X25519-SHA256-A256GCM"
 TAG_BYTES: Final = 16
 _AES_KEY_BYTES: Final = 32
 _ENC_BYTES: Final = 32
-_RSA_BITS: Final = (2048, 8192)
-"""A shorter one protects nothing, a longer one costs whoever seals for it seconds."""
+_RSA_BITS: Final = (1024, 8192)
+"""A server makes 3072. A shorter one than these is a toy, a longer one costs whoever seals for it seconds."""
 _OAEP: Final = padding.OAEP(padding.MGF1(PYCA_SHA256()), PYCA_SHA256(), None)
 _HPKE: Final = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _PEM: Final = re.compile(r"-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=\n]+)\n-----END PUBLIC KEY-----\n?")
