@@ -14,6 +14,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
 from components.keyfile import KeyFile, read_key_file
+from components.settings import is_url
 from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
 
@@ -41,6 +42,7 @@ def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -
         RefusedError: Router or device said no.
         UnavailableError: Router or device is away, or did not answer in 30 s.
     """
+    check_router(router)
     key = read_key_file(key_path)
     return blocking(lambda reactor: join_and_ask(reactor, router, by_key(key), question))
 
@@ -82,6 +84,12 @@ def blocking(work: Callable[[Any], Awaitable[T]]) -> T:
     return answers[0]
 
 
+def check_router(url: str) -> None:
+    """ConfigError when `url` is not where a router can be."""
+    if not is_url(url, "ws", "wss"):
+        raise ConfigError(f"{url[:100]!r} is no router URL", "it is like ws://HOST:8080/ws or wss://HOST/ws")
+
+
 async def join_and_ask(
     reactor: Any,  # noqa: ANN401 - a reactor is many interfaces
     router: str,
@@ -89,8 +97,7 @@ async def join_and_ask(
     question: Callable[[Call], Awaitable[T]],
 ) -> T:
     """Join, ask, leave; arguments and errors as for `ask`."""
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    check_router(router)
     try:
         return await _ask(reactor, router, who, question)
     except Exception as error:

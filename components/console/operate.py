@@ -16,7 +16,7 @@ from components.cloud.wamp_fleet import stored_form
 from components.console import show
 from components.console.ask import Call, ask
 from components.wire import packet as packets
-from components.wire.errors import RefusedError, UnavailableError
+from components.wire.errors import BadInputError, RefusedError, UnavailableError
 from components.wire.times import parse_iso
 from components.wire.topics import check_id, device_procedure, fleet_procedure
 
@@ -207,5 +207,8 @@ def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
 def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> None:  # noqa: ANN401 - JSON
     if as_json:
         click.echo(json.dumps(found))
-    else:
+        return
+    try:
         for_people(found)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BadInputError("answer", "this is not how an answer looks; --json shows it as it came") from error

@@ -12,8 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
+from components.bounded_file import read_text
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
+from components.console.ask import check_router
 from components.console.secrecy import keep_memory_private
 from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
@@ -77,13 +79,9 @@ def edge(context: click.Context, config: Path | None, log_level: str) -> None:
 def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
     """Make a device's key and edge.toml; print the public key for `odograph device add`."""
     check_id(device_id, "device")
-    try:
-        text = server.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{server} cannot be read", "copy server.pub.json from the server's home") from error
+    text = read_text(server, bundle.MAX_BYTES, "copy server.pub.json from the server's home")
     bundle.parse(text)
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    check_router(router)
     for name in ("edge.toml", "device.key"):
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")

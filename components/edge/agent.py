@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from components import keyfile
+from components.bounded_file import read_text
 from components.durable_file import replace_file
 from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.choice import Choice
@@ -337,10 +338,7 @@ def edge_component(config: EdgeConfig) -> EdgeComponent:
 
 
 def _text(config: EdgeConfig) -> str:
-    try:
-        return config.server.bundle.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"server.bundle: {config.server.bundle} cannot be read", str(error)) from error
+    return read_text(config.server.bundle, bundle.MAX_BYTES, "[server] bundle names it")
 
 
 def _keep_bundle(config: EdgeConfig, text: str) -> None:

@@ -14,17 +14,13 @@ from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
 from components.edge.trust import SuiteChoice
 from components.metrics import Metrics
-from components.settings import checked
+from components.settings import checked, is_address, is_url
 from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
 _DAY_MS = 86_400_000
-_TYRE = re.compile(r"(\d{3})/(\d{2}) ?R(\d{2})")
-
-
-def _is_address(text: str) -> bool:
-    return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
+_TYRE = re.compile(r"([0-9]{3})/([0-9]{2}) ?R([0-9]{2})")
 
 
 def _is_command(words: tuple[str, ...]) -> bool:
@@ -32,7 +28,13 @@ def _is_command(words: tuple[str, ...]) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return "://" not in text or text.startswith("socket://") or is_bluetooth(text)
+    if text.startswith("socket://"):
+        return is_address(text.removeprefix("socket://"))
+    return is_bluetooth(text) or _is_device(text)
+
+
+def _is_device(text: str) -> bool:
+    return "://" not in text and "\0" not in text and 0 < len(text) < 4096
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Device:
 class Router:
     """Where the router listens."""
 
-    url: str = checked("begin with ws:// or wss://", lambda url: url.startswith(("ws://", "wss://")))
-    realm: str = REALM
+    url: str = checked("be like ws://HOST:8080/ws or wss://HOST/ws", lambda url: is_url(url, "ws", "wss"))
+    realm: str = checked("be a realm's name", lambda realm: re.fullmatch(r"[!-~]{3,64}", realm) is not None, REALM)
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ class Obd:
 class Gps:
     """gpsd's address; empty for a car without one."""
 
-    gpsd: str = checked("be HOST:PORT, or empty for none", _is_address, "127.0.0.1:2947")
+    gpsd: str = checked("be HOST:PORT, or empty for none", lambda text: not text or is_address(text), "127.0.0.1:2947")
 
 
 @dataclass(frozen=True)
 class Modem:
     """The modem's AT port: a device, `auto` (by udev's name), or empty for none."""
 
-    port: str = "auto"
+    port: str = checked("be auto, a device, socket://HOST:PORT or empty", lambda p: not p or _is_port(p), "auto")
 
 
 @dataclass(frozen=True)
