@@ -45,10 +45,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Router:
-    """Where the router listens."""
+    """Where the router listens; `ca` has the only CAs whose certificate it may show, and needs a wss:// URL."""
 
     url: str = checked("begin with ws:// or wss://", lambda url: url.startswith(("ws://", "wss://")))
     realm: str = REALM
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca is not None and not self.url.startswith("wss://"):
+            raise ValueError("ca: must be left out where url does not begin with wss://")
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,7 @@ class EdgeConfig:
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet.
 
-        Of the whole file, defaults filled in, but for the paths of keys, bundle and spool, as JSON with its keys
+        Of the whole file, defaults filled in, but for the paths of keys, bundle, CA and spool, as JSON with its keys
         sorted and no spaces: layout, comments, the order of keys and of chosen signals do not count, nor do the machine
         and its Python.
         """
@@ -222,7 +227,7 @@ class EdgeConfig:
             name: sorted(set(cast("Iterable[str]", form["signals"][name]))) for name in ("only", "never")
         }
         plain = {
-            table: {key: value for key, value in keys.items() if not isinstance(value, Path)}
+            table: {key: value for key, value in keys.items() if not isinstance(value, Path | None)}
             for table, keys in form.items()
         }
         return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
