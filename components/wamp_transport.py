@@ -26,6 +26,12 @@ def speaks_tls(url: str) -> bool:
     return url.startswith(_TLS)
 
 
+def check_url(router: str) -> None:
+    """ConfigError when this is not where devices and operators may join."""
+    if not router.startswith(("ws://", "wss://")):
+        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+
+
 def transport(url: str, ca: Path | None = None) -> dict[str, Any]:
     """Return Autobahn's transport to a router, in CBOR.
 

@@ -14,8 +14,8 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
 from components.keyfile import KeyFile, read_key_file
-from components.wamp_transport import in_words, transport
-from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
+from components.wamp_transport import check_url, in_words, transport
+from components.wire.errors import OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
 
 T = TypeVar("T")
@@ -151,12 +151,6 @@ async def _ask(
             if sessions and sessions[0].is_attached():
                 sessions[0].leave()
             await ended
-
-
-def check_url(router: str) -> None:
-    """ConfigError when this is not where devices and operators may join."""
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
 
 
 def _in_words(error: BaseException, router: Router, who: Identity) -> BaseException:

@@ -14,11 +14,10 @@ from twisted.python.failure import Failure
 
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
-from components.console.ask import Router, check_url
 from components.console.secrecy import keep_memory_private
 from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
-from components.wamp_transport import transport
+from components.wamp_transport import check_url, transport
 from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import check_id
@@ -112,7 +111,8 @@ def init_edge(device_id: str, server: Path, router: str, ca: Path | None, home: 
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
 def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> None:
     """Make a device's key, have the server take it, fetch the server's bundle, write edge.toml."""
-    from components.console.enrol import enrol  # noqa: PLC0415 - the agent needs none of it
+    from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
+    from components.console.enrol import enrol  # noqa: PLC0415 - likewise
     from components.wire import enrolment  # noqa: PLC0415 - likewise
 
     found = enrolment.parse(code or click.prompt("code", hide_input=True))
@@ -124,7 +124,8 @@ def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> No
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
 def rekey_edge(config: Path) -> None:
     """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
-    from components.console.enrol import rekey  # noqa: PLC0415 - the agent needs none of it
+    from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
+    from components.console.enrol import rekey  # noqa: PLC0415 - likewise
     from components.edge import config as edge_config  # noqa: PLC0415 - likewise
 
     settings = edge_config.load(config)

@@ -101,6 +101,7 @@ def test_a_device_delivers_to_the_router_of_its_ca_and_says_once_why_it_stays_aw
             f"the router ended the connection at once: {url} is plain, and it may speak TLS only".replace("wss", "ws")
         ],
     }
+    assert not [log for log in logs.values() if "SSL error" in log.read_text()], "said at every attempt"
     for peer in silent:
         assert dropped(peer), "who says nothing is still there"
 
