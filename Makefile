@@ -6,13 +6,15 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow hour check static audit services gpsd faketime bench clean
+.PHONY: help demo test slow hour campaign campaign-ci stampede mutants check static audit services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
 	@echo 'make hour [SEED=n]   an hour of virtual driving with a random fault every 20 s'
+	@echo 'make campaign [ROUNDS=100] [SEED=n]   real processes killed, cut and filled up; nothing may be lost (docs/campaign.md)'
+	@echo 'make mutants    faults put into the code one by one: each must make a test fail'
 	@echo 'make check      linters, types, import contracts, file lengths, then the tests'
 	@echo 'make services   Apache Kafka, FerretDB (speaks MongoDB'"'"'s protocol), gpsd and libfaketime, for the tests'
 	@echo 'make bench      what it costs, in ratios'
@@ -42,6 +44,18 @@ slow: .venv/.stamp
 
 hour: .venv/.stamp
 	$(BIN)/python -m pytest -q -m slow $(if $(SEED),--seed $(SEED)) tests/reactor/test_faulty_drive.py
+
+campaign: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.run --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))
+
+campaign-ci: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.run --rounds 60 --seed 5
+
+stampede: .venv/.stamp
+	@$(BIN)/python -m tests.campaign.stampede
+
+mutants: .venv/.stamp
+	$(BIN)/python tests/mutate.py $(ARGS)
 
 check: static test
 

@@ -5,9 +5,13 @@ from collections.abc import Generator, Iterator
 from typing import Never
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.services import servers
 from tests.services.servers import Service
+
+settings.register_profile("mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
+"""For tests/mutate.py: the same examples each time, and no search for the smallest that fails."""
 
 REQUIRED = os.environ.get("ODOGRAPH_REQUIRE_SERVICES") == "1"
 """Whether a service that is not here is a failure (in CI) or a skip that says how to get it (elsewhere)."""

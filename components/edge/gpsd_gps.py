@@ -245,7 +245,8 @@ def _place(lat: object, lon: object) -> list[float] | str:
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e9 < value < 1e9:
         return None
-    return float(value)
+    # Minus zero becomes zero: an archive that keeps no sign of it would have the same event fed with two contents.
+    return float(value) + 0.0
 
 
 def _utc_ms(text: object) -> int | None:

@@ -12,6 +12,9 @@ in flight   published, or being so; takes a place in the window until its receip
 A receipt is a sign of life: what was published before the receipted packet is due again within 2 s, so that one long
 timer does not hold the window after an outage. A `retry` receipt stands above that, and above a new session: the
 server said when. PUBLISHED from the router means nothing here.
+
+Each session begins with a random wait of up to 5 s, so that a fleet that lost its router does not publish all at once
+when it is back. Of a backlog every fourth packet is the newest, for the live view; the others are the oldest.
 """
 
 from bisect import insort
@@ -27,6 +30,7 @@ _SIGN_OF_LIFE_S: Final = 2.0
 _SHORTEST_RETRY_S: Final = 1.0
 _LIVE_EVERY: Final = 4
 """Of so many packets of a backlog one is the newest, for the live view; the others are the oldest."""
+_JOIN_SPREAD_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -45,7 +49,8 @@ class Uplink:
     """The packets of one outbox on their way.
 
     Args:
-        spread_s: A fresh packet waits a random time up to this, so that a fleet does not publish at :00.
+        spread_s: A fresh packet waits a random time up to this, so that a fleet does not publish at :00; the wait of a
+            session is not longer either.
         random: Uniform in [0, 1).
     """
 
@@ -55,6 +60,7 @@ class Uplink:
         self._window = window
         self._joined = False
         self._closing = False
+        self._open_at = 0.0
         self._turn = 0
         # Sorted, so that a backlog of a fortnight costs no search; what was settled meanwhile is skipped when its turn
         # comes.
@@ -94,6 +100,7 @@ class Uplink:
     def joined(self, now: float) -> list[int]:
         """The session with the router is there; receipts may have been missed meanwhile."""
         self._joined = True
+        self._open_at = now if self._closing else now + self._random() * min(self._spread_s, _JOIN_SPREAD_S)
         for flight in self._flights.values():
             flight.hurry(now)
         return self._due(now)
@@ -128,6 +135,7 @@ class Uplink:
     def closing(self, now: float) -> list[int]:
         """The agent ends soon: no more waiting for the sake of others."""
         self._closing = True
+        self._open_at = min(self._open_at, now)
         self._soon = sorted((min(at, now), seq) for at, seq in self._soon)
         return self._due(now)
 
@@ -140,16 +148,18 @@ class Uplink:
         if not self._joined:
             return None
         times = [flight.again_at for flight in self._flights.values()]
-        if len(self._flights) < self._window and self._soon:
-            times.append(self._soon[0][0])
-        return min(times, default=None)
+        if len(self._flights) < self._window:
+            times += [at for at, _ in self._soon[:1]]
+            if any(seq in self._waiting for seq in self._ready):
+                times.append(self._open_at)
+        return max(min(times), self._open_at) if times else None
 
     def _due(self, now: float) -> list[int]:
         while self._soon and (self._soon[0][0] <= now or self._soon[0][1] not in self._waiting):
             seq = heappop(self._soon)[1]
             if seq in self._waiting:
                 insort(self._ready, seq)
-        if not self._joined:
+        if not self._joined or now < self._open_at:
             return []
         due = [seq for seq, flight in self._flights.items() if flight.again_at <= now]
         while len(self._flights) < self._window and (seq_or_none := self._next()) is not None:

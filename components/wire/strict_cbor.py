@@ -11,7 +11,7 @@ def loads(data: bytes, max_depth: int) -> object:
 
     Args:
         data: The caller has bounded its size.
-        max_depth: How many arrays and maps may stand inside each other.
+        max_depth: How many arrays and maps may stand inside each other in the outermost.
 
     Raises:
         ValueError: Not CBOR, or not the canonical form of what it says (RFC 8949 4.2).

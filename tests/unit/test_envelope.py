@@ -2,6 +2,7 @@
 
 import random
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -284,6 +285,16 @@ def test_what_does_not_inflate_within_bounds_is_refused(what: str, packed: bytes
     began = time.process_time()
     assert refusal(by_hand(packed, coding="json+zlib")) == "inflate", what
     assert time.process_time() - began < 1
+
+
+def test_a_bomb_is_stopped_in_the_memory_of_the_largest_packet() -> None:
+    bomb = by_hand(zlib.compress(bytes(64 * 1024 * 1024), 9), coding="json+zlib")
+    tracemalloc.start()
+    try:
+        assert refusal(bomb) == "inflate"
+        assert tracemalloc.get_traced_memory()[1] < 4 * envelope.MAX_PLAINTEXT
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_largest_plaintext_opens_and_a_larger_one_is_not_sealed() -> None:

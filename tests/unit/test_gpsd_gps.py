@@ -53,6 +53,12 @@ def test_a_fix_has_every_value_and_the_height_above_the_sea() -> None:
     assert (fix.why, fix.utc_ms) == ({}, 1_795_313_100_887)
 
 
+def test_nothing_is_minus_zero_whose_sign_not_every_archive_keeps() -> None:
+    fix = parse_tpv(line(climb=-0.0, speed=-0.0))
+    assert fix is not None
+    assert [str(fix.values[key]) for key in ("climb", "gps_speed")] == ["0.0", "0.0"]
+
+
 def test_what_gpsd_leaves_out_is_left_out() -> None:
     fix = parse_tpv(line(mode=2, track=None, speed=None, altMSL=None, climb=None))
     assert fix is not None

@@ -153,6 +153,15 @@ def test_readings_out_of_order_are_rejected() -> None:
         packet.read(packet.parse(packet.pack(minute(found))))
 
 
+def test_more_readings_than_allowed_are_rejected() -> None:
+    why = dict.fromkeys(BY_KEY, "no_data")
+    found = tuple(Reading.checked(START_MS + 9 * n, {}, why, {}) for n in range(packet.MAX_READINGS + 1))
+    assert packet.read(packet.parse(packet.pack(minute(found[:-1]))), with_readings=False).start_ms == START_MS
+    with pytest.raises(RejectedError, match="at most 6000") as refused:
+        packet.read(packet.parse(packet.pack(minute(found))), with_readings=False)
+    assert refused.value.code == "schema"
+
+
 def test_two_readings_at_one_moment_are_kept() -> None:
     twins = (Reading(START_MS, {}, dict.fromkeys(BY_KEY, "no_data")),) * 2
     assert packet.read(packet.parse(packet.pack(minute(twins)))).readings == twins

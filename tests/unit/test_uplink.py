@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from components.edge.uplink import Uplink
 
 SPREAD_S = 30.0
+JOIN_SPREAD_S = 5.0
 LONGEST_S = 900.0
 """Ten minutes and the jitter's half."""
 
@@ -25,6 +26,7 @@ class Everything(RuleBasedStateMachine):
         self.uplink = Uplink(SPREAD_S, random.Random(seed).random, window)  # noqa: S311 - jitter
         self.now = 100.0
         self.joined = self.closing = False
+        self.open_by = 0.0
         self.last_seq = 0
         self.kept: set[int] = set()
         self.published_at: dict[int, float] = {}
@@ -61,8 +63,9 @@ class Everything(RuleBasedStateMachine):
     @rule()
     def the_router_is_there(self) -> None:
         self.joined = True
+        self.open_by = self.now + JOIN_SPREAD_S
         for seq in self.published_at:
-            self.again_by[seq] = max(self.now, self.later_by.get(seq, 0.0))
+            self.again_by[seq] = max(self.open_by, self.later_by.get(seq, 0.0))
         self.take(self.uplink.joined(self.now))
 
     @rule()
@@ -83,7 +86,7 @@ class Everything(RuleBasedStateMachine):
                 known.pop(seq, None)
             for other, at in self.published_at.items():
                 if published is not None and at < published:
-                    hurried = max(self.now + 2, self.later_by.get(other, 0.0))
+                    hurried = max(self.now + 2, self.open_by, self.later_by.get(other, 0.0))
                     self.again_by[other] = min(self.again_by[other], hurried)
         self.take(self.uplink.settled(seqs, self.now))
 
@@ -240,11 +243,31 @@ def test_a_server_that_says_at_once_is_not_asked_in_a_circle() -> None:
 
 def test_a_fresh_packet_waits_so_that_a_fleet_does_not_publish_at_once_and_one_found_does_not() -> None:
     uplink = joined(spread_s=30.0)
-    assert uplink.kept([1], 0.0, fresh=True) == []
-    assert uplink.wake_at() == 15.0
-    assert uplink.kept([2], 1.0, fresh=False) == [2]
-    assert uplink.closing(2.0) == [1]
-    assert uplink.kept([3], 3.0, fresh=True) == [3]
+    assert uplink.kept([1], 10.0, fresh=True) == []
+    assert uplink.wake_at() == 25.0
+    assert uplink.kept([2], 11.0, fresh=False) == [2]
+    assert uplink.closing(12.0) == [1]
+    assert uplink.kept([3], 13.0, fresh=True) == [3]
+
+
+def test_a_session_begins_with_a_wait_so_that_a_fleet_that_lost_its_router_does_not_come_back_at_once() -> None:
+    uplink = joined(spread_s=30.0)
+    assert uplink.kept([1], 1.0, fresh=False) == []
+    assert uplink.wake_at() == 2.5
+    assert uplink.woke(2.5) == [1]
+    uplink.left()
+    assert uplink.joined(4.0) == []
+    assert uplink.wake_at() == 6.5
+    assert uplink.settled([7], 5.0) == []
+    assert uplink.woke(6.5) == [1]
+
+
+def test_an_agent_that_ends_does_not_wait_at_the_beginning_of_a_session_either() -> None:
+    uplink = joined(spread_s=30.0)
+    uplink.kept([1], 1.0, fresh=False)
+    assert uplink.closing(1.5) == [1]
+    uplink.left()
+    assert uplink.joined(2.0) == [1]
 
 
 @pytest.mark.parametrize("fresh", [True, False])

@@ -1,0 +1,269 @@
+"""All that a campaign is about, as real processes: Kafka, FerretDB, a router, two persisters, cars with their edges.
+
+Each can be killed, stopped and started again, and each connection has a proxy; what is broken here is mended here.
+The shards of the two persisters overlap: both hear car_01 and car_02, one each of the others.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from components.console.fleet import Car, Fleet, Plan, Process
+from components.console.node import Node
+from tests.campaign.proxy import Proxy, Watch
+from tests.services import servers
+from tests.services.servers import Server
+
+CARS: Final = ("car_01", "car_02", "car_03", "car_04")
+PERSISTERS: Final = {"persister_a": "00-bf", "persister_b": "40-ff"}
+PERIOD_S: Final = 5
+SMALL_DISK_CAR: Final = "car_02"
+_DISK_MB: Final = 48
+_EVERY_S: Final = 0.1
+
+
+class NotInTimeError(Exception):
+    """Something that must come about did not, within its bound."""
+
+
+def until(found: Callable[[], object], within_s: float, what: str) -> float:
+    """Wait until it is true and return how long that took, in seconds; NotInTimeError after `within_s`."""
+    began = time.monotonic()
+    while not found():
+        if time.monotonic() - began > within_s:
+            raise NotInTimeError(f"{what}: not within {within_s:.0f} s")
+        time.sleep(_EVERY_S)
+    return time.monotonic() - began
+
+
+@dataclass
+class Ground:
+    """The processes and their connections; a context manager that starts all and ends all.
+
+    Args:
+        home: An empty directory, for everything.
+        watch: Makes what is shown every piece between a persister, by name, and the router.
+
+    Attributes:
+        peaks_mb: Peak resident memory by the kind of process.
+    """
+
+    home: Path
+    watch: Callable[[str], Watch]
+    peaks_mb: Counter[str] = field(default_factory=Counter)
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    persisters: dict[str, Process] = field(default_factory=dict)
+    small_disk: bool = False
+    kafka: Server = field(init=False)
+    ferretdb: Server = field(init=False)
+    fleet: Fleet = field(init=False)
+    node: Node = field(init=False)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "node"):
+            for name in (*self.persisters, *(car.device for car in self.fleet.cars), "router", "kafka", "ferretdb"):
+                self.resume(name)
+        for proxy in self.proxies.values():
+            proxy.heal()
+        self._stack.close()
+
+    def car(self, name: str) -> Car:
+        """Return a car by its device id."""
+        return next(car for car in self.fleet.cars if car.device == name)
+
+    def pids(self, name: str) -> list[int]:
+        """Return the running processes of a part; empty while it is down."""
+        if name == "router":
+            return _group(self.node.pid) if self._router_runs() else []
+        if name in {"kafka", "ferretdb"}:
+            pid = getattr(self, name).pid
+            return [pid] if pid else []
+        process = self._process(name)
+        return [process.popen.pid] if process is not None and process.running() else []
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a part, whatever state it is in."""
+        self.measure(name)
+        if name == "router":
+            self.node.kill()
+        elif name in {"kafka", "ferretdb"}:
+            getattr(self, name).kill()
+        elif (process := self._process(name)) is not None:
+            process.kill()
+
+    def stop(self, name: str) -> None:
+        """SIGSTOP: it hangs."""
+        for pid in self.pids(name):
+            _signal(pid, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        for pid in self.pids(name):
+            _signal(pid, signal.SIGCONT)
+
+    def start(self, name: str) -> None:
+        """Start a part that is down, as it is in production; nothing while it runs."""
+        if self.pids(name):
+            return
+        if name == "router":
+            self.node.launch(log_level="warn")
+            self.node.wait_until_ready()
+        elif name in {"kafka", "ferretdb"}:
+            getattr(self, name).start()
+        else:
+            self._run(name, [sys.executable, "-m", "components.console"])
+
+    def start_doomed(self, name: str, point: str, nth: int = 1, how: str = "KILL") -> None:
+        """Start an edge or a persister that will get SIGKILL or SIGTERM at a point of tests.campaign.doomed."""
+        self._run(name, [sys.executable, "-m", "tests.campaign.doomed", how, point, str(nth)])
+
+    def died(self, name: str) -> bool:
+        """Whether it has ended by SIGKILL."""
+        return self.ended(name) == -signal.SIGKILL
+
+    def ended(self, name: str) -> int | None:
+        """Return the exit code of an edge or a persister; None while it runs."""
+        process = self._process(name)
+        return None if process is None else process.popen.poll()
+
+    def end(self, name: str) -> int:
+        """SIGTERM to an edge or a persister; return its exit code (-SIGKILL when it did not end within 45 s)."""
+        process = self._process(name)
+        return 0 if process is None else process.end()
+
+    def measure(self, name: str) -> None:
+        """Note how much memory a part has had at most."""
+        kind = name.partition("_")[0].replace("car", "edge")
+        for pid in self.pids(name):
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                # A process that is just dying has no such line.
+                peaks_kb = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+                self.peaks_mb[kind] = max(self.peaks_mb[kind], *(peak // 1024 for peak in peaks_kb), 0)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Leave no byte on the card of SMALL_DISK_CAR while the block runs."""
+        ballast = self.car(SMALL_DISK_CAR).spool / "ballast"
+        try:
+            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            yield
+        finally:
+            ballast.unlink(missing_ok=True)
+
+    def end_agents(self) -> None:
+        """Let every edge close the packet in hand, deliver and end; NotInTimeError when one does not end well."""
+        for name in CARS:
+            self.measure(name)
+        self.fleet.end_agents()
+
+    def _start(self) -> None:
+        for name in ("kafka", "ferretdb"):
+            (self.home / name).mkdir()
+        self.kafka = servers.kafka(self.home / "kafka")
+        self.ferretdb = servers.ferretdb(self.home / "ferretdb")
+        for server in (self.ferretdb, self.kafka):
+            self._stack.callback(server.stop)
+            server.start()
+        plan = Plan(
+            home=self.home / "home",
+            cars=len(CARS),
+            period_s=PERIOD_S,
+            parked=False,
+            replay=None,
+            archive=f"mongodb://127.0.0.1:{self.ferretdb.port}/odograph",
+            feed=f"kafka://127.0.0.1:{self.kafka.port}",
+        )
+        self.fleet = self._stack.enter_context(Fleet.made(plan, time.time_ns() // 1_000_000))
+        self.node = Node(self.fleet.home.path / "router", self.fleet.urls)
+        self._stack.callback(self.node.stop)
+        self.start("router")
+        for name, shards in PERSISTERS.items():
+            self._configure_persister(name, shards)
+            self.start(name)
+        for number, name in enumerate(CARS, 1):
+            self._configure_car(self.fleet._start_car(number))
+            self.start(name)
+
+    def _configure_persister(self, name: str, shards: str) -> None:
+        rs = self._proxy(f"{name}-router", _port_of(self.fleet.urls.persisters), lambda: self.watch(name))
+        mongo = self._proxy(f"{name}-ferretdb", self.ferretdb.port)
+        home = self.fleet.home
+        text = home.config.read_text().replace(self.fleet.urls.persisters, f"rs://127.0.0.1:{rs.port}")
+        text = text.replace('"00-ff"', f'"{shards}"').replace(f":{self.ferretdb.port}/", f":{mongo.port}/")
+        (home.path / f"{name}.toml").write_text(text)
+
+    def _configure_car(self, car: Car) -> None:
+        proxy = self._proxy(f"{car.device}-router", _port_of(self.fleet.urls.devices))
+        url = f"ws://127.0.0.1:{proxy.port}/ws"
+        car.config.write_text(car.config.read_text().replace(self.fleet.urls.devices, url))
+        self.fleet.cars.append(car)
+        if car.device == SMALL_DISK_CAR:
+            car.spool.mkdir(mode=0o700)
+            options = ["-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=700", "odograph-campaign", str(car.spool)]
+            self.small_disk = subprocess.run(["mount", *options], check=False, capture_output=True).returncode == 0
+            if self.small_disk:
+                self._stack.callback(subprocess.run, ["umount", "--lazy", str(car.spool)], check=False)
+                # Everybody else of the stack ends first.
+                self._stack.callback(self.fleet.__exit__)
+
+    def _proxy(self, name: str, target: int, watch: Callable[[], Watch] | None = None) -> Proxy:
+        proxy = self.proxies[name] = self._stack.enter_context(Proxy(target, watch))
+        return proxy
+
+    def _run(self, name: str, command: Sequence[str]) -> None:
+        with self._guard:
+            if name in PERSISTERS:
+                config = str(self.fleet.home.path / f"{name}.toml")
+                self.persisters[name] = self.fleet.start_process(name, [*command, "persist", "--config", config])
+            else:
+                car = self.car(name)
+                arguments = [*command, "edge", "--config", str(car.config)]
+                car.agent = self.fleet.start_process(f"{name}-agent", arguments)
+
+    def _process(self, name: str) -> Process | None:
+        return self.persisters.get(name) if name in PERSISTERS else self.car(name).agent
+
+    def _router_runs(self) -> bool:
+        process: Any = self.node._process
+        return process is not None and process.poll() is None
+
+
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])
+
+
+def _group(pgid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError, ProcessLookupError):
+                if os.getpgid(int(entry.name)) == pgid:
+                    found.append(int(entry.name))
+    return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

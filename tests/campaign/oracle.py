@@ -1,0 +1,316 @@
+"""What must be true whatever was broken, counted in the stores by code of its own.
+
+Receipts are looked at while they pass: the document must be there before its receipt is. The rest is counted when all
+has been mended: what each edge has committed, against what FerretDB holds and what Kafka tells.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import cbor2
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from tests.campaign.ground import NotInTimeError, until
+from tests.campaign.proxy import Direction, Watch
+from tests.campaign.spools import Sealed, Spool
+
+_PUBLISH: Final = 16
+_EVENT: Final = 36
+_LATE_MS: Final = 2_500
+"""Longer than this between two readings is a hole that must be declared."""
+LIVE_S: Final = 120.0
+"""When all is mended, whatever was committed has its receipt within this.
+
+An uplink that heard nothing for the better part of a minute has timers of up to 60 s (40 s, drawn up to half as long
+again), and a busy machine takes its time.
+"""
+FED_S: Final = 90.0
+"""And this is when it has been fed: a sweep finds what is 10 s old, every 10 s, and Kafka may have to come back."""
+_TOPICS: Final = ("car_readings", "car_summaries", "car_dtcs")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A receipt that passed."""
+
+    packet: str | None
+    envelope: str
+    status: str
+    at_ms: int
+
+
+@dataclass
+class Oracle:
+    """Watches receipts and counts in the stores.
+
+    Attributes:
+        violations: What must never be, in words; empty is the only good answer.
+        counts: What was seen, by name.
+        broken_seals: How many envelopes were sealed wrong on purpose.
+        longest_s: The longest that anything took after mending, by what.
+        answered: Receipts `stored` and `duplicate`, by persister.
+    """
+
+    violations: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    broken_seals: int = 0
+    longest_s: dict[str, float] = field(default_factory=dict)
+    answered: Counter[str] = field(default_factory=Counter)
+    spools: dict[str, Spool] = field(default_factory=dict)
+    _expected: dict[str, list[str]] = field(default_factory=dict)
+    _unfed: dict[str, float] = field(default_factory=dict)
+    _verified: set[str] = field(default_factory=set)
+    _fed: dict[str, str] = field(default_factory=dict)
+    _places: dict[Any, int] = field(default_factory=dict)
+    _unsure: list[Seen] = field(default_factory=list)
+    _delivered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, mongo_port: int, kafka_port: int, spools: Mapping[str, Path]) -> None:
+        """Learn where the stores and the spools are."""
+        self._kafka_port = kafka_port
+        self._database: Any = MongoClient(
+            f"mongodb://127.0.0.1:{mongo_port}",
+            connect=False,
+            serverSelectionTimeoutMS=1500,
+            connectTimeoutMS=1500,
+            socketTimeoutMS=3000,
+        )["odograph"]
+        self.spools = {device: Spool(device, path) for device, path in spools.items()}
+
+    def watch(self, persister: str) -> Watch:
+        """Make what looks at one connection of a persister with the router."""
+        streams = {"up": bytearray(), "down": bytearray()}
+        # RawSocket: four bytes of handshake, then frames of a type, three bytes of length and the message.
+        greeted = set[str]()
+
+        def see(direction: Direction, piece: bytes) -> None:
+            stream = streams[direction]
+            stream += piece
+            if direction not in greeted and len(stream) >= 4:
+                greeted.add(direction)
+                del stream[:4]
+            while len(stream) >= 4 and len(stream) >= (end := 4 + int.from_bytes(stream[1:4], "big")):
+                kind, frame = stream[0], bytes(stream[4:end])
+                del stream[:end]
+                if kind == 0:
+                    self._see(persister, cbor2.loads(frame))
+
+        return see
+
+    def _see(self, persister: str, message: list[Any]) -> None:
+        if message[0] == _EVENT and len(message) > 4 and isinstance(message[4][0], bytes):
+            with self._guard:
+                self._delivered[persister, hashlib.sha256(message[4][0]).hexdigest()] += 1
+        elif message[0] == _PUBLISH and message[3].startswith("odograph.receipt."):
+            payload, _ = cbor2.loads(message[4][0])
+            for one in json.loads(payload)["receipts"]:
+                seen = Seen(one["packet"], one["envelope"], one["status"], time.time_ns() // 1_000_000)
+                with self._guard:
+                    self.counts[f"receipts {seen.status}"] += 1
+                    self.answered[persister] += seen.status in {"stored", "duplicate"}
+                self._check(seen, late=False)
+
+    def _check(self, seen: Seen, *, late: bool) -> None:
+        """Say when a receipt has no durable document behind it; ask again later when the store does not answer.
+
+        A document that is found late only counts if it was received before the receipt was given.
+        """
+        if seen.status == "retry":
+            return
+        try:
+            if seen.status == "rejected":
+                there = self._database["dead_letters"].find_one({"_id": seen.envelope}, {"received_ms": True})
+            else:
+                there = self._database["packets"].find_one({"_id": seen.packet}, {"received_ms": True})
+        except PyMongoError:
+            with self._guard:
+                self._unsure.append(seen)
+                self.counts["receipts checked late"] += not late
+            return
+        if there is None or there["received_ms"] > seen.at_ms:
+            self.violations.append(f"a receipt without a durable document: {seen}")
+        elif not late:
+            with self._guard:
+                self.counts["receipts checked as they passed"] += 1
+
+    @property
+    def resends(self) -> int:
+        """How often an envelope came to the same persister again."""
+        return sum(self._delivered.values()) - len(self._delivered)
+
+    def look(self) -> None:
+        """Read all spools; NotInTimeError when one stays unreadable."""
+        for spool in self.spools.values():
+            until(spool.look, 10, f"{spool.device}: the spool cannot be read")
+
+    def lively(self) -> None:
+        """Wait until each car has the receipt of a packet that it has not sealed yet; late is a violation."""
+        self.look()
+        before = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        began = time.monotonic()
+
+        def silent() -> list[str]:
+            self.look()
+            return [one for one, spool in self.spools.items() if not spool.receipted() - before[one]]
+
+        try:
+            until(lambda: not silent(), LIVE_S, "no new packet is made and receipted")
+        except NotInTimeError as error:
+            self.violations.append(f"{error}: {silent()}")
+        self._took("until every car had a new receipt", began)
+
+    def quiet(self) -> None:
+        """Wait until all that is committed by now has its receipt, and count it; late is a violation."""
+        self.look()
+        committed = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        began = time.monotonic()
+        try:
+            until(lambda: not self._unreceipted(committed), LIVE_S, "receipts do not flow")
+        except NotInTimeError as error:
+            self.violations.append(f"{error}: {sorted(self._unreceipted(committed))}")
+        self._took("until all was receipted", began)
+        self._count()
+
+    def _unreceipted(self, committed: Mapping[str, set[str]]) -> set[str]:
+        self.look()
+        return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].waiting()}
+
+    def _count(self) -> None:
+        with self._guard:
+            unsure, self._unsure = self._unsure, []
+        for seen in unsure:
+            self._check(seen, late=True)
+        for spool in self.spools.values():
+            self.violations += [f"vanished: {what}" for what in spool.vanished]
+            spool.vanished.clear()
+            for one in spool.sealed.values():
+                if one.state == "receipted" and one.id not in self._verified:
+                    self._verified.add(one.id)
+                    self._verify(spool, one)
+        # Kafka may still be coming back: what it has is read the next time.
+        with suppress(KafkaError):
+            self._read_feed()
+        now = time.monotonic()
+        for id_, since in list(self._unfed.items()):
+            if self._fed.keys() >= set(self._expected[id_]):
+                del self._unfed[id_]
+            elif now - since > FED_S:
+                del self._unfed[id_]
+                self.violations.append(f"not fed within {FED_S:.0f} s: {id_}")
+
+    def _still_unfed(self) -> bool:
+        self._count()
+        return bool(self._unfed)
+
+    def _verify(self, spool: Spool, one: Sealed) -> None:
+        found = self._database["packets"].find_one({"_id": one.id})
+        if found is None:
+            self.violations.append(f"lost: {one.id} has its receipt and is not stored")
+            return
+        if hashlib.sha256(found["envelope"]).hexdigest() not in one.hashes:
+            self.violations.append(f"{one.id}: the stored envelope is not what the edge sealed")
+        packet = found["packet"]
+        times = [one.start_ms + offset for offset in accumulate(packet["readings"]["at"])]
+        if times != spool.in_period(one):
+            self.violations.append(f"{one.id}: readings at {times}, recorded at {spool.in_period(one)}")
+        gaps = [(_ms(gap["from"]), _ms(gap["to"])) for gap in packet["gaps"]]
+        for begin, end in spool.holes(one, _LATE_MS):
+            self.counts["gaps"] += 1
+            if not any(begin >= since and end <= to for since, to in gaps):
+                self.violations.append(f"{one.id}: nothing from {begin} to {end}, and it declares only {gaps}")
+        tails = [f"r{n}" for n in range(len(times))] + ["summary"] + [f"d{n}" for n in range(len(packet["dtcs"]))]
+        self._expected[one.id] = [f"{one.id}/{tail}" for tail in tails]
+        self._unfed[one.id] = time.monotonic()
+
+    def _read_feed(self) -> None:
+        """Read what Kafka has more than the last time; an id that comes again must say the same."""
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=f"127.0.0.1:{self._kafka_port}", group_id=None, enable_auto_commit=False
+        )
+        try:
+            parts = [TopicPartition(topic, n) for topic in _TOPICS for n in consumer.partitions_for_topic(topic) or ()]
+            consumer.assign(parts)
+            ends = consumer.end_offsets(parts)
+            for part in parts:
+                consumer.seek(part, self._places.setdefault(part, 0))
+            end = time.monotonic() + 30
+            while any(self._places[part] < ends[part] for part in parts) and time.monotonic() < end:
+                for part, records in consumer.poll(timeout_ms=200).items():
+                    for record in records:
+                        self._hear(dict(record.headers)["ce_id"].decode(), hashlib.sha256(record.value).hexdigest())
+                    self._places[part] = consumer.position(part)
+        finally:
+            with suppress(Exception):
+                consumer.close()
+
+    def _hear(self, event: str, content: str) -> None:
+        self.counts["events"] += 1
+        if event in self._fed:
+            self.counts["events fed again"] += 1
+            if self._fed[event] != content:
+                self.violations.append(f"the event {event} was fed with two contents")
+        self._fed[event] = content
+
+    def end(self) -> None:
+        """Count everything, when the edges have ended and nothing more can come."""
+        self.quiet()
+        began = time.monotonic()
+        try:
+            until(lambda: not self._still_unfed(), FED_S, "not all is fed")
+        except NotInTimeError as error:
+            self.violations.append(f"{error}: {sorted(self._unfed)[:5]} of {len(self._unfed)}")
+        self._took("until all was fed", began)
+        sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
+        receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
+        rejected = {id_: one for id_, one in sealed.items() if one.state == "rejected"}
+        stored = Counter(str(one["_id"]) for one in self._database["packets"].find({}, {"_id": True}))
+        letters = {str(one["_id"]): one for one in self._database["dead_letters"].find({})}
+        self.violations += [f"stored {times} times: {id_}" for id_, times in stored.items() if times > 1]
+        self.violations += [f"stored, and no edge has sealed it: {id_}" for id_ in stored.keys() - sealed.keys()]
+        self.violations += [f"lost: {id_}" for id_ in receipted - stored.keys()]
+        self.violations += [f"without a receipt at the end: {id_}" for id_ in sealed.keys() - receipted - set(rejected)]
+        self.violations += [
+            f"fed, and not stored: {id_}" for id_ in {e.rpartition("/")[0] for e in self._fed} - set(stored)
+        ]
+        for id_, one in rejected.items():
+            kept = [letter for letter in letters if letter in one.hashes]
+            if not kept or hashlib.sha256(letters[kept[0]]["envelope"]).hexdigest() != kept[0]:
+                self.violations.append(f"rejected without its dead letter: {id_}")
+        if len(rejected) != self.broken_seals or len(letters) != self.broken_seals:
+            self.violations.append(
+                f"{self.broken_seals} seals were broken; {len(rejected)} packets rejected, {len(letters)} dead letters"
+            )
+        if conflicts := self._database["conflicts"].count_documents({}):
+            self.violations.append(f"{conflicts} conflicts")
+        for spool in self.spools.values():
+            self.violations += [f"recorded, and in no packet: {id_}" for id_ in spool.periods() - spool.sealed.keys()]
+            self.counts["readings lost with a broken readings.db"] += sum(
+                not any(one.session == session and at in spool.in_period(one) for one in spool.sealed.values())
+                for session in spool.given_up
+                for at in spool.times[session]
+            )
+        self.counts["packets"] = len(sealed)
+        self.counts["stored"] = len(stored)
+        self.counts["dead letters"] = len(letters)
+        self.counts["lost"] = len(receipted - stored.keys())
+
+    def _took(self, what: str, began: float) -> None:
+        self.longest_s[what] = max(self.longest_s.get(what, 0.0), time.monotonic() - began)
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)

@@ -1,0 +1,121 @@
+"""A connection that can be cut, stalled or made deaf on one side: a TCP proxy in threads, for campaigns. Rim.
+
+Whoever watches sees every piece before it is handed on: what has not been seen has not arrived.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Literal, Self
+
+HOST: Final = "127.0.0.1"
+_PIECE: Final = 65_536
+
+Direction = Literal["up", "down"]
+"""`up` is from who connected to the server behind the proxy."""
+Watch = Callable[[Direction, bytes], None]
+
+
+class Proxy:
+    """Listens on a port of its own and hands on to `target`; a context manager.
+
+    Args:
+        target: Port on loopback.
+        watch: Makes, for each connection, what is shown every piece.
+    """
+
+    def __init__(self, target: int, watch: Callable[[], Watch] | None = None) -> None:
+        self._target = target
+        self._watch = watch
+        self._listener = socket.create_server((HOST, 0))
+        self._guard = threading.Lock()
+        self._live: set[socket.socket] = set()
+        self._cut = False
+        self._muted: Direction | None = None
+        self._flowing = threading.Event()
+        self._flowing.set()
+
+    @property
+    def port(self) -> int:
+        """Where to connect to."""
+        return int(self._listener.getsockname()[1])
+
+    def cut(self) -> None:
+        """End every connection; those that come are ended at once, until `heal`."""
+        self._cut = True
+        self._end_all()
+
+    def stall(self) -> None:
+        """Hand nothing on, until `heal`; nothing is lost."""
+        self._flowing.clear()
+
+    def mute(self, direction: Direction) -> None:
+        """Lose all that goes this way, as if it had been sent; ended by `heal`, with its connections."""
+        self._muted = direction
+
+    def heal(self) -> None:
+        """Be a wire again. A connection that has lost something is ended, as its two ends do not agree any more."""
+        if self._muted is not None:
+            self._end_all()
+        self._muted, self._cut = None, False
+        self._flowing.set()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.cut()
+        self._flowing.set()
+
+    def _end_all(self) -> None:
+        with self._guard:
+            ending, self._live = self._live, set()
+        for one in ending:
+            _end(one)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection((HOST, self._target), timeout=5)
+        except OSError:
+            _end(near)
+            return
+        far.settimeout(None)
+        with self._guard:
+            self._live |= {near, far}
+        if self._cut:
+            self._end_all()
+        watch = self._watch() if self._watch is not None else None
+        back = threading.Thread(target=self._pump, args=(far, near, "down", watch), daemon=True)
+        back.start()
+        self._pump(near, far, "up", watch)
+        back.join()
+        with self._guard:
+            self._live -= {near, far}
+        near.close()
+        far.close()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction, watch: Watch | None) -> None:
+        with suppress(OSError):
+            while piece := source.recv(_PIECE):
+                self._flowing.wait()
+                if self._muted == direction:
+                    continue
+                if watch is not None:
+                    watch(direction, piece)
+                sink.sendall(piece)
+        _end(source)
+        _end(sink)
+
+
+def _end(one: Any) -> None:  # noqa: ANN401 - a socket; typed so that a closed one passes
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,175 @@
+"""`make campaign`: rounds of faults on real processes, and the count of what they cost.
+
+python -m tests.campaign.run [--rounds N] [--seed S] [--keep]
+
+Four rounds go on at a time, on parts that they do not share; after each fifteen everything is mended, and the next
+begin when all that was committed has its receipt. The seed decides the faults and their order; which instruction a
+process has reached when it is hit is the machine's.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from tests.campaign import faults
+from tests.campaign.faults import Fault, NotHereError, NotReachedError
+from tests.campaign.ground import CARS, PERSISTERS, Ground
+from tests.campaign.oracle import Oracle
+from tests.services import servers
+
+_AT_ONCE: Final = 4
+_PER_BARRIER: Final = 15
+_PARTS: Final = (*CARS, *PERSISTERS, "router", "kafka", "ferretdb")
+
+
+@dataclass
+class Campaign:
+    """Rounds on one ground.
+
+    Attributes:
+        unreached: Rounds whose fault had no effect, with the reason; they prove nothing and are not counted by kind.
+        unproved: How many of these were rows of the crash table.
+    """
+
+    ground: Ground
+    oracle: Oracle
+    kinds: Counter[str] = field(default_factory=Counter)
+    unreached: list[str] = field(default_factory=list)
+    unproved: int = 0
+    scenarios: int = field(default_factory=lambda: len(faults.scenarios()))
+    _locks: dict[str, Lock] = field(default_factory=dict)
+    _said: Lock = field(default_factory=Lock)
+
+    def run(self, rounds: Sequence[Fault]) -> None:
+        """Run the rounds, fifteen at a time; ends early when something is violated."""
+        self._locks = {target: Lock() for fault in rounds for target in fault.targets}
+        # One pool for all: a server ends with the thread that started it (pdeathsig).
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self.oracle.lively()
+            if self._all(pool, rounds):
+                self.ground.end_agents()
+                self.oracle.end()
+
+    def _all(self, pool: ThreadPoolExecutor, rounds: Sequence[Fault]) -> bool:
+        began = time.monotonic()
+        for first in range(0, len(rounds), _PER_BARRIER):
+            some = list(enumerate(rounds, 1))[first : first + _PER_BARRIER]
+            list(pool.map(self._round, some))
+            self._mend()
+            mended = time.monotonic()
+            self.oracle.lively()
+            self.oracle.quiet()
+            say(f"      all mended; quiet after {time.monotonic() - mended:.1f} s")
+            say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
+            for part in _PARTS:
+                self.ground.measure(part)
+            if self.oracle.violations:
+                return False
+        return True
+
+    def figures(self) -> str:
+        """Return how things stand, in a line."""
+        made = sum(len(spool.sealed) for spool in self.oracle.spools.values())
+        counts = self.oracle.counts
+        return f"{made} packets, {self.oracle.resends} resends, {counts['receipts duplicate']} duplicate receipts"
+
+    def _round(self, numbered: tuple[int, Fault]) -> None:
+        number, fault = numbered
+        with ExitStack() as held:
+            for target in sorted(fault.targets):
+                held.enter_context(self._locks[target])
+            began = time.monotonic()
+            try:
+                fault.run(self.ground, self.oracle)
+                self.kinds[fault.kind] += 1
+                outcome = "done"
+            except (NotReachedError, NotHereError) as error:
+                outcome = f"without effect: {error}"
+                self.unreached.append(f"round {number}, {fault.name}: {error}")
+                # What the seed drew may come to nothing while something else is broken; a scenario may not.
+                self.unproved += number <= self.scenarios and isinstance(error, NotReachedError)
+        with self._said:
+            say(f"{number:5} {fault.name}: {outcome} ({time.monotonic() - began:.1f} s)")
+
+    def _mend(self) -> None:
+        for proxy in self.ground.proxies.values():
+            proxy.heal()
+        for part in _PARTS:
+            self.ground.resume(part)
+            self.ground.start(part)
+
+
+def plan(count: int, seed: int) -> list[Fault]:
+    """Return that many rounds: the crash table's first, then what the seed draws."""
+    random_ = random.Random(seed)  # noqa: S311 - faults, not secrets
+    named = faults.scenarios()
+    return named[:count] + [faults.drawn(random_) for _ in range(count - len(named))]
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def report(campaign: Campaign, seed: int, took_s: float) -> None:
+    """Print what it came to."""
+    oracle = campaign.oracle
+    say(f"seed {seed}: {sum(campaign.kinds.values())} rounds in {took_s:.0f} s")
+    say("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(campaign.kinds.items())))
+    say(campaign.figures())
+    for name, count in sorted(oracle.counts.items()):
+        say(f"  {name}: {count}")
+    for what, longest_s in sorted(oracle.longest_s.items()):
+        say(f"  longest {what}: {longest_s:.1f} s")
+    peaks = ", ".join(f"{kind} {peak} MB" for kind, peak in sorted(campaign.ground.peaks_mb.items()))
+    say(f"peak memory of one process: {peaks}")
+    for line in campaign.unreached:
+        say(f"without effect: {line}")
+    for line in oracle.violations:
+        say(f"VIOLATION: {line}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run a campaign; exit code 0 when nothing was violated and every scenario had its effect."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--keep", action="store_true", help="keep the directory, with every log and file")
+    asked = parser.parse_args(arguments)
+    if not servers.FERRETDB.exists() or not (servers.KAFKA_LIBS / ".stamp").exists():
+        say("Kafka or FerretDB is not here: make services")
+        return 2
+    # SIGTERM ends it in order, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    home = Path(tempfile.mkdtemp(prefix="odograph-campaign-"))
+    say(f"seed {asked.seed}, {asked.rounds} rounds, in {home}")
+    began = time.monotonic()
+    oracle = Oracle()
+    with Ground(home, oracle.watch) as ground:
+        oracle.begin(ground.ferretdb.port, ground.kafka.port, {car.device: car.spool for car in ground.fleet.cars})
+        campaign = Campaign(ground, oracle)
+        campaign.run(plan(asked.rounds, asked.seed))
+        report(campaign, asked.seed, time.monotonic() - began)
+    bad = bool(oracle.violations or campaign.unproved)
+    if not bad and not asked.keep:
+        shutil.rmtree(home)
+    else:
+        say(f"every log and file is in {home}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

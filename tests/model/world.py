@@ -1,0 +1,288 @@
+"""One car, two persisters on one archive, and a router that may do anything: the real ends, joined by a model.
+
+Real: recorder's file, compactor, outbox, uplink, link, trust, intake, persister, judge, archive. Model: router, feed,
+clocks, and the moments at which something dies. What is on the way stands in lists: whoever drives this world chooses
+what arrives, where, how often, in which order, or never.
+"""
+
+import shutil
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from unittest.mock import patch
+
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from twisted.internet.defer import ensureDeferred
+
+from components.cloud import wamp_intake
+from components.cloud.sqlite_archive import SqliteArchive
+from components.wire import receipt
+from tests.edge_parts import T0, reading_row, session_row
+from tests.fake_stores import MemoryFeed
+from tests.model.ends import (
+    PERIOD_S,
+    QUEUE,
+    WINDOW,
+    Details,
+    EdgeProcess,
+    EdgeSession,
+    Known,
+    NoProcedures,
+    PersisterProcess,
+    Road,
+)
+from tests.model.ledger import Ledger
+from tests.model.mortal import PowerCutError
+
+_RAM: Final = "/dev/shm"  # noqa: S108 - a disk that forgets costs a fifteenth; what is committed is seen all the same
+_ALARMS: Final = 60
+"""Rounds within which all is quiet once the faults are over, and a dozen more for each packet."""
+
+
+class World(Road):
+    """Everything, with what may happen to it as methods. `close()` it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.directory = Path(tempfile.mkdtemp(dir=_RAM if Path(_RAM).is_dir() else None, prefix="odograph-model-"))
+        self.spool = self.directory / "spool"
+        self.spool.mkdir()
+        self.random = Random(seed).random  # noqa: S311 - jitter
+        self.known: Known | None = Known()
+        self.feed = MemoryFeed()
+        self.archive = SqliteArchive(self.directory / "archive.db")
+        super().__init__(Ledger(self.spool / "outbox.db", self.directory / "archive.db"))
+        self.now_ms = T0
+        self.base_ms = 0
+        self._sessions = 0
+        self._speed = 0
+        self._patches = ExitStack()
+        self._patches.enter_context(patch.object(wamp_intake, "_now_ms", lambda: self.now_ms))
+        self._patches.enter_context(patch.object(wamp_intake, "MAX_WAITING", QUEUE))
+        self.persisters = [self._persister() for _ in range(2)]
+        self.edge = EdgeProcess(self.spool, self.random)
+        self.session_is_new = True
+        self.begin_session(0)
+
+    # The car.
+
+    def begin_session(self, offset_ms: int) -> str:
+        """Record on another clock base from now on; return the session before."""
+        before = f"{self._sessions:016x}"
+        self._sessions += 1
+        self.base_ms += offset_ms
+        self.session_is_new = True
+        return before
+
+    def record(self, count: int = 1) -> None:
+        """Readings come, one in 2 s."""
+        for _ in range(count):
+            self.advance(2)
+            at_ms = self.now_ms + self.base_ms
+            rows = [session_row(at_ms, period_s=PERIOD_S)] if self.session_is_new else []
+            session = f"{self._sessions:016x}"
+            self._speed = (self._speed + 1) % 200
+            self.edge.writer.append(session, [*rows, reading_row(at_ms, self._speed)])
+            self.session_is_new = False
+            self.ledger.rows.append((session, at_ms, self._speed))
+
+    def compact(self, *, closing: bool = False, ended: str = "") -> None:
+        """Packets are made, as agent.py has it."""
+        edge = self.edge
+        before = edge.outbox.next_seq()
+        with suppress(PowerCutError):
+            edge.compactor.compact(closing=closing, ended=ended)
+        self.ledger.look_at_outbox()
+        if edge.is_alive:
+            edge.link.kept(edge.outbox.waiting(before - 1), fresh=not ended)
+
+    def clock_corrected(self, offset_ms: int) -> None:
+        before = self.begin_session(offset_ms)
+        self.compact(ended=before)
+
+    def forget(self, keep_ms: int) -> None:
+        """Retention, as agent.py has it; over the disk bound `keep_ms` is less than nothing."""
+        edge = self.edge
+        with suppress(PowerCutError):
+            ran_ms = edge.ran_ms()
+            edge.seen_outbox.forget(ran_ms - keep_ms, ran_ms, 3)
+            edge.writer.forget(edge.outbox.first_row_kept(edge.reader.file_id), 4)
+
+    def boot_edge(self, *, lose_outbox: bool = False) -> None:
+        """The agent ends as by a power cut, and runs again."""
+        self.leave()
+        self.edge.die()
+        if lose_outbox:
+            for path in self.spool.glob("outbox.db*"):
+                path.unlink()
+            self.ledger.outbox_was_lost()
+        self.edge = EdgeProcess(self.spool, self.random)
+        self.begin_session(0)
+        self.edge.link.kept(self.edge.outbox.waiting(), fresh=False)
+        self.compact()
+
+    def advance(self, seconds: float) -> None:
+        self.now_ms += int(seconds * 1000)
+        with suppress(PowerCutError):
+            self.edge.clock.advance(seconds)
+
+    # The router.
+
+    def join(self) -> None:
+        if self.edge.session is None:
+            session: Any = EdgeSession(self)
+            self.edge.session = session
+            ensureDeferred(self.edge.link.attend(session, NoProcedures()))
+
+    def leave(self) -> None:
+        """The edge's session is lost; answers that were due never come."""
+        session, self.edge.session = self.edge.session, None
+        if session is not None:
+            session.attached = False
+            session.handlers["leave"](session)
+        answers, self.answers = self.answers, []
+        for answer in answers:
+            answer.errback(TransportLost())
+
+    def router_dies(self) -> None:
+        """All sessions are lost, and what it had taken."""
+        self.leave()
+        self.published, self.receipts = [], []
+        for one in self.persisters:
+            one.session.attached = False
+            one.join()
+
+    def answered(self, index: int, *, taken: bool) -> None:
+        """The router says of a publication that it took it, or that it did not."""
+        answer = self.answers.pop(index)
+        if taken:
+            answer.callback(object())
+        else:
+            answer.errback(ApplicationError("wamp.error.not_authorized"))
+
+    def bring(self, index: int, persister: int, *, again: bool = False) -> None:
+        """A persister is handed a packet; `again`: not for the last time."""
+        envelope = self.published[index] if again else self.published.pop(index)
+        self.hand(envelope, persister)
+
+    def hand(self, envelope: bytes, persister: int) -> None:
+        one = self.persisters[persister]
+        with suppress(PowerCutError):
+            one.session.hear(envelope, details=Details())
+        self._bury()
+
+    def hand_garbage(self, envelope: bytes, persister: int) -> None:
+        """A persister is handed what nobody sealed."""
+        self.ledger.garbage.add(receipt.digest(envelope))
+        self.hand(envelope, persister)
+
+    def return_receipt(self, index: int, *, again: bool = False) -> None:
+        """The edge is handed receipts, if it has a session."""
+        data = self.receipts[index] if again else self.receipts.pop(index)
+        self.hand_receipt(data)
+
+    def hand_receipt(self, data: bytes) -> None:
+        if self.edge.session is None:
+            return
+        for one in self.said.get(data, ()):
+            self.ledger.receipt_heard(one)
+        with suppress(PowerCutError):
+            self.edge.session.hear(data)
+
+    def deliver(self) -> None:
+        """Hand over all that is on the way: packets to both persisters, so that each has two receipts."""
+        while self.answers:
+            self.answered(0, taken=True)
+        while self.published:
+            self.bring(0, 0, again=True)
+            self.bring(0, 1)
+        while self.receipts:
+            self.return_receipt(0)
+
+    # The server.
+
+    def sweep(self, persister: int) -> None:
+        one = self.persisters[persister]
+        with suppress(PowerCutError):
+            one.intake.sweep()
+        self._bury()
+
+    def hold(self, persister: int) -> None:
+        """The archive is slow from now on: packets wait."""
+        self.persisters[persister].lane.is_holding = True
+
+    def let_go(self, persister: int) -> None:
+        """It is as quick as ever."""
+        one = self.persisters[persister]
+        one.lane.is_holding = False
+        with suppress(PowerCutError):
+            while one.lane.queue:
+                one.lane.release()
+        self._bury()
+
+    def kill_persister(self, persister: int) -> None:
+        self.persisters[persister].die()
+        self._bury()
+
+    # What is true at the end.
+
+    def look(self) -> None:
+        """Hold what is there against what may be there."""
+        self._bury()
+        self.ledger.look(self.feed.events)
+        flights = self.edge.link.uplink._flights
+        if len(flights) > WINDOW:
+            self.ledger.wrong.append(f"{len(flights)} packets without a receipt are on their way")
+        assert not self.ledger.wrong, self.ledger.wrong
+
+    def heal(self) -> None:
+        """The faults are over."""
+        self.known = Known()
+        self.feed.away, self.feed.fails_after = False, None
+        self.edge.doom = None
+        for number, one in enumerate(self.persisters):
+            one.doom, one.archive.away = None, ""
+            self.let_go(number)
+        self.join()
+
+    def quieten(self) -> None:
+        """With nothing in the way, all is delivered and fed in bounded time."""
+        self._bury()
+        self.heal()
+        self.compact(closing=True)
+        self.look()
+        most = _ALARMS + 12 * len(self.ledger.minutes)
+        for _ in range(most):
+            self.deliver()
+            for number in range(2):
+                self.sweep(number)
+            if self.edge.link.uplink.idle and not self.archive.pending(2**62, 1):
+                break
+            calls: Any = self.edge.clock.getDelayedCalls()
+            alarms = [call.getTime() - self.edge.clock.seconds() for call in calls]
+            self.advance(max(0.0, min(alarms, default=11.0)) + 0.001)
+        else:
+            self.ledger.wrong.append(f"not quiet after {most} rounds: {self.edge.outbox.counts()}")
+        self.ledger.ended(self.feed.events)
+        if self.edge.outbox.counts().waiting:
+            self.ledger.wrong.append("idle, with packets that wait")
+        assert not self.ledger.wrong, self.ledger.wrong
+
+    def close(self) -> None:
+        self._patches.close()
+        self.edge.die()
+        self.archive.close()
+        shutil.rmtree(self.directory)
+
+    def _persister(self) -> PersisterProcess:
+        return PersisterProcess(self, self.archive, self.feed, lambda: self.known)
+
+    def _bury(self) -> None:
+        """What has died is there again."""
+        for number, one in enumerate(self.persisters):
+            if not one.is_alive:
+                one.die()
+                self.persisters[number] = self._persister()
+        if not self.edge.is_alive:
+            self.boot_edge()

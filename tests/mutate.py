@@ -1,0 +1,110 @@
+"""`make mutants`: put each fault of mutants.toml into a copy of the code, and see that its tests fail."""
+# ruff: noqa: T201 - it is a program that prints
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+_COPIED: Final = ("components", "tests", "schemas", "router", "pyproject.toml", "setup.cfg")
+_LIMIT_S: Final = 120
+_AT_ONCE: Final = 2
+_FAILED: Final = re.compile(r"^FAILED (?:\S*/)?(\S+?\.py::.+?)(?: - |$)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault, as mutants.toml has it."""
+
+    name: str
+    why: str
+    file: str
+    old: str
+    new: str
+    tests: Sequence[str]
+
+    def put_into(self, tree: Path) -> str:
+        """Change the file in that tree; return why it cannot be, "" when it is."""
+        path = tree / self.file
+        text = path.read_text() if path.is_file() else ""
+        if (count := text.count(self.old)) != 1:
+            return f"its old text stands {count} times in {self.file}: the mutant no longer applies"
+        path.write_text(text.replace(self.old, self.new))
+        return ""
+
+
+def read(path: Path) -> list[Mutant]:
+    """Return the mutants of a file."""
+    return [Mutant(**one) for one in tomllib.loads(path.read_text())["mutant"]]
+
+
+def main(names: Sequence[str]) -> int:
+    """Try the mutants whose names have one of these words, or all; return the exit code."""
+    began = time.monotonic()
+    mutants = [one for one in read(ROOT / "tests/mutants.toml") if not names or any(name in one.name for name in names)]
+    with tempfile.TemporaryDirectory(prefix="odograph-mutants-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+        sound = _sound(Path(folder))
+        code, said = _run(sound, sorted({test for one in mutants for test in one.tests}))
+        if code != 0:
+            print(said, "the tests fail without any mutant", sep="\n")
+            return 1
+        numbered = list(enumerate(mutants))
+        verdicts = []
+        for mutant, verdict in zip(mutants, pool.map(lambda one: _try(sound, *one), numbered), strict=True):
+            verdicts.append(verdict.startswith("killed"))
+            print(f"{mutant.name:52} {verdict}", flush=True)
+    print(f"{sum(verdicts)} of {len(mutants)} mutants killed in {time.monotonic() - began:.0f} s")
+    return 0 if mutants and all(verdicts) else 1
+
+
+def _try(sound: Path, number: int, mutant: Mutant) -> str:
+    tree = Path(shutil.copytree(sound, sound.with_name(str(number))))
+    try:
+        if trouble := mutant.put_into(tree):
+            return trouble
+        code, said = _run(tree, mutant.tests)
+    finally:
+        shutil.rmtree(tree)
+    failed = _FAILED.search(said)
+    if code == 1 and failed is not None:
+        return f"killed by {failed[1]}"
+    return "SURVIVED" if code == 0 else f"its tests did not run (pytest ended with {code}): {said[-300:]}"
+
+
+def _sound(folder: Path) -> Path:
+    """Copy what the tests need, as it is now."""
+    tree = folder / "sound"
+    tree.mkdir()
+    for part in _COPIED:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, tree / part)
+    return tree
+
+
+def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Return pytest's exit code and what it printed; 1 where it did not end in time, for that is no answer either."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "--tb=no", "--hypothesis-profile=mutants"]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ended = subprocess.run(
+            [*command, *tests], cwd=tree, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 1, f"FAILED {tests[0]} - no end within {_LIMIT_S} s"
+    return ended.returncode, ended.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
