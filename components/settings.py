@@ -1,9 +1,9 @@
 """One TOML file -> a tree of frozen dataclasses, every fault reported at once with its path.
 
 A shape is a dataclass whose fields are tables, themselves dataclasses whose fields are keys. Field types: str, int,
-float, bool, Path (relative ones stand beside the file), tuple[float, ...], tuple[str, ...], Mapping[str, float]
-and Literal of strings. A field without a default is required. `checked` adds a rule to a field; rules between fields of
-a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
+float, bool, Path, Path | None (relative ones stand beside the file), tuple[float, ...], tuple[str, ...],
+Mapping[str, float] and Literal of strings. A field without a default is required. `checked` adds a rule to a field;
+rules between fields of a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
 
 No fault shows the password of a URI, or what was given for a field with repr=False.
 
@@ -130,7 +130,7 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
     """Return `given` as `kind`; None where it is not."""
     if get_origin(kind) is Literal:
         return given if given in get_args(kind) else None
-    if kind is Path:
+    if kind in {Path, Path | None}:
         return _path(given, base) if isinstance(given, str) and given else None
     if kind == tuple[str, ...]:
         return tuple(given) if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
@@ -193,4 +193,4 @@ def _words(kind: Any) -> str:  # noqa: ANN401 - a type form
         return "a table of numbers"
     if get_origin(kind) is tuple:
         return "a list of texts" if get_args(kind)[0] is str else "a list of numbers"
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a path")

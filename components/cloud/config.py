@@ -43,9 +43,14 @@ def is_feed_uri(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """`[router]`: where the persister joins."""
+    """`[router]`: where the persister joins; `ca` has the only CAs whose certificate the router may show."""
 
     url: str = checked("be like rs://127.0.0.1:8081 or ws://127.0.0.1:8080/ws", _is_url, PERSISTER_URL)
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca is not None and not self.url.startswith(("wss://", "rss://")):
+            raise ValueError("ca: must be left out where url does not begin with wss:// or rss://")
 
 
 @dataclass(frozen=True, slots=True)

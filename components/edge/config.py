@@ -47,10 +47,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Router:
-    """Where the router listens."""
+    """Where the router listens; `ca` has the only CAs whose certificate it may show, and needs a wss:// URL."""
 
     url: str = checked("be like ws://HOST:8080/ws or wss://HOST/ws", lambda url: is_url(url, "ws", "wss"))
     realm: str = checked("be a realm's name", lambda realm: re.fullmatch(r"[!-~]{3,64}", realm) is not None, REALM)
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca is not None and not self.url.startswith("wss://"):
+            raise ValueError("ca: must be left out where url does not begin with wss://")
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ class EdgeConfig:
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet.
 
-        Of the whole file, defaults filled in, but for the paths of keys, bundle and spool, as JSON with its keys
+        Of the whole file, defaults filled in, but for the paths of keys, bundle, CA and spool, as JSON with its keys
         sorted and no spaces: layout, comments, the order of keys and of chosen signals do not count, nor do the machine
         and its Python.
         """
@@ -224,7 +229,7 @@ class EdgeConfig:
             name: sorted(set(cast("Iterable[str]", form["signals"][name]))) for name in ("only", "never")
         }
         plain = {
-            table: {key: value for key, value in keys.items() if not isinstance(value, Path)}
+            table: {key: value for key, value in keys.items() if not isinstance(value, Path | None)}
             for table, keys in form.items()
         }
         return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
