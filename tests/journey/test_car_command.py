@@ -94,7 +94,7 @@ def test_without_a_terminal_it_is_shown_once(car: VirtualCar, capsys: pytest.Cap
 
 
 def test_a_slow_bus_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    with VirtualCar(Options(latency_s=0.06, baud=38_400, bus=3)) as slow:
+    with VirtualCar(Options(latency_s=0.02, baud=38_400, bus=2)) as slow:
         signals = looked_at(slow.obd_tcp, capsys)["signals"]
     reasons = {key: one["reason"] for key, one in signals.items() if one["reason"] is not None}
     assert reasons == {"dtc_ff": "no_data"}

@@ -124,6 +124,7 @@ def test_server_keys_are_rotated_while_packets_flow_and_none_is_lost(fleet: Flee
     balanced(fleet, made + 2)
 
 
+@pytest.mark.slow
 def test_a_device_that_was_away_for_two_rotations_climbs_to_the_newest_key_and_loses_nothing(fleet: Fleet) -> None:
     assert fleet.node is not None
     old, made = believed_kid(fleet), counted(fleet).made

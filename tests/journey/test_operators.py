@@ -18,7 +18,7 @@ from components.console.fleet import Fleet
 from components.console.node import free_port
 from components.keyfile import make_key, read_key_file, write_key_file
 from components.wire.signals import BY_KEY
-from components.wire.times import iso_ms
+from components.wire.times import iso_ms, minute_id
 from tests.journey_fleet import ENVIRONMENT, access, lines, odograph, one_line, told
 from tests.journey_tap import Tapped
 from tests.wamp_peer import Peer
@@ -163,7 +163,7 @@ def test_minutes_come_in_pages_and_none_is_lost_between_them(fleet: Fleet) -> No
             session = f"{n % 4 // 3:016x}"
             at_ms = start_ms + (n - n % 4 // 3) * 5_000
             start = iso_ms(at_ms)
-            id_ = f"car_old/{session}/{n}"
+            id_ = f"car_old/{session}/{minute_id(at_ms)}"
             form = {**first.packet, "device": "car_old", "session": session, "start": start, "id": id_}
             made.append(replace(first, id=id_, device="car_old", session=session, start_ms=at_ms, packet=form))
         archive.insert(made)
