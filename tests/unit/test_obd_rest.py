@@ -1,5 +1,7 @@
 """ObdCar at rest: the adapter's voltage, and nothing that a control unit of the car could notice."""
 
+import pytest
+
 from tests.fakes import FakeClock, FakeElm
 from tests.obd_drive import Drive, drive, requests
 
@@ -23,6 +25,24 @@ def test_a_rest_connects_to_the_adapter_but_not_to_the_car() -> None:
     assert requests(subject.elm) == []
     assert subject.car.state().voltage_v == 12.6
     assert subject.car.state().voltage_ms == subject.clock.at_ms
+
+
+@pytest.mark.parametrize("within_ms", [0, 5, 10, 15])
+@pytest.mark.parametrize("call", ["sample", "measure_now", "read_dtcs", "clear_dtcs"])
+def test_a_rest_that_its_deadline_cut_is_ended_by_whatever_is_asked_next(within_ms: int, call: str) -> None:
+    subject = drive(_03=b"7E8024300\r\r>", _07=b"7E8024700\r\r>", _0A=b"7E8024A00\r\r>", _04=b"7E8037F0422\r\r>")
+    subject.sample()
+    subject.car.rest(subject.clock.at_ms + within_ms)
+    deadline_ms = subject.clock.at_ms + 4_000
+    if call == "sample":
+        assert subject.car.sample(deadline_ms).why == {}
+    elif call == "measure_now":
+        assert subject.car.measure_now(("rpm",), deadline_ms).values == {"rpm": 1726.0}
+    elif call == "read_dtcs":
+        assert subject.car.read_dtcs(deadline_ms).codes == ()
+    else:
+        assert subject.car.clear_dtcs(deadline_ms) == "refused"
+    assert subject.car.state().connected
 
 
 def test_a_rest_ends_a_search_for_the_bus() -> None:
