@@ -155,6 +155,7 @@ class Meeting:
         """Return of each of these the latest value, or the reason that there is none."""
         values: dict[str, Value] = {}
         why: dict[str, str] = {}
+        keep_ms: dict[str, int | None] = {}
         for key in keys:
             if (signal := self._has.get(key)) is None:
                 is_wide_band = _WIDE_BAND_CURRENT.get(key) in self._owners
@@ -165,7 +166,8 @@ class Meeting:
                 why[key] = "stale"
             else:
                 values[key] = self._values[key]
-        return Sample(values, {key: self._measured_ms[key] for key in values}, why)
+                keep_ms[key] = stale_ms
+        return Sample(values, {key: self._measured_ms[key] for key in values}, why, keep_ms)
 
     def _learn(
         self, request: Request, missing: Sequence[Signal], why: str, answer: Answer, heard: Heard

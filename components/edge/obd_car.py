@@ -16,6 +16,7 @@ taken up by the next call, so an adapter that is slower than the calls is read a
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from components.edge.grouping import Request
@@ -94,7 +95,7 @@ class ObdCar:
             if self._link.state == "ready":
                 break  # otherwise what is left of the time is for mending
         latest = self._latest(self._wanted)
-        return Sample(latest.values, latest.measured_ms, {**latest.why, **self._unwanted})
+        return replace(latest, why={**latest.why, **self._unwanted})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""

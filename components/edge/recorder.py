@@ -36,6 +36,7 @@ from components.wire.times import iso_ms
 _DTC_EVERY_MS = 60_000
 _DTC_DEADLINE_MS = 5_000
 _DTC_AGAIN_MS = 10_000
+_NO_SAMPLE = Sample({}, {}, {signal.key: "timeout" for signal in OBD_SIGNALS})
 
 
 class Journal(Protocol):
@@ -102,6 +103,7 @@ class Recorder:
     lost: int = 0
     trouble: str = ""
     _pending: Deferred[Sample] | None = None
+    _latest_sample: Sample = _NO_SAMPLE
     _asking: Deferred[None] | None = None
     _resting: Deferred[None] | None = None
     _gps_time: Confirmation = field(default_factory=Confirmation)
@@ -254,7 +256,10 @@ class Recorder:
             self.trouble = str(error) or type(error).__name__
 
     async def _sample_car(self, ask: Callable[[int], Sample], due_ms: int) -> Sample:
-        """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
+        """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading.
+
+        Until then those of the sample before stay as long as each may, while the car is connected.
+        """
         deadline_ms = due_ms + self.interval_ms * 8 // 10
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(ask, deadline_ms))
@@ -274,8 +279,10 @@ class Recorder:
         pending.addCallback(came)
         sample = await waiting
         if sample is None:
-            return Sample({}, {}, {signal.key: "timeout" for signal in OBD_SIGNALS})
-        self._pending = None
+            if not self.sources.car.state().connected:
+                self._latest_sample = _NO_SAMPLE
+            return self._latest_sample.kept(self.elapsed_ms())
+        self._pending, self._latest_sample = None, sample
         return sample
 
     def _car_broke(self, failure: Any) -> Sample:  # noqa: ANN401 - twisted's Failure
