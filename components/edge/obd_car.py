@@ -141,8 +141,8 @@ class ObdCar:
             self._meetings = self._link.meetings
             self._met = self._meet()
             self._voltage_ms = self._clock()  # it was asked on the way
-            if (vin := self._link.known.vin) is not None and vin != self._vin:
-                self._vin, self._missed_codes = vin, {}
+        if (vin := self._link.known.vin) is not None and vin != self._vin:
+            self._vin, self._missed_codes = vin, {}
         return ready
 
     def _meet(self) -> Meeting:

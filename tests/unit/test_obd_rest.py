@@ -45,6 +45,15 @@ def test_a_rest_that_its_deadline_cut_is_ended_by_whatever_is_asked_next(within_
     assert subject.car.state().connected
 
 
+@pytest.mark.parametrize(
+    ("said", "volts"), [("0.0V", None), ("5.9V", None), ("6.0V", 6.0), ("28.4", 28.4), ("50V", None)]
+)
+def test_what_no_battery_has_is_no_voltage(said: str, volts: float | None) -> None:
+    subject = drive(ATRV=f"{said}\r\r>".encode())
+    subject.car.rest(subject.clock.at_ms + 900)
+    assert subject.car.state().voltage_v == volts
+
+
 def test_a_rest_ends_a_search_for_the_bus() -> None:
     class Searching(FakeElm):
         """Its search never ends by itself; the first byte of a command stops it and is lost."""
