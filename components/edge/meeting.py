@@ -149,7 +149,7 @@ class Meeting:
         self.look_again_ms = at_ms + _LOOK_AGAIN_MS
         if at_ms - self._learnt_ms >= _LOOK_AGAIN_MS:
             self._learnt_ms = at_ms
-            self.grouping = Grouping(self._bus, self._pids)
+            self.grouping = Grouping(self._bus, self._pids, self.grouping.silent)
 
     def latest(self, keys: Iterable[str], at_ms: int) -> Sample:
         """Return of each of these the latest value, or the reason that there is none."""
@@ -173,7 +173,8 @@ class Meeting:
         self, request: Request, missing: Sequence[Signal], why: str, answer: Answer, heard: Heard
     ) -> Collection[Signal]:
         """Learn from an answer how to ask; return what to ask again at once."""
-        if missing and answer.reason == "no_data" and not heard.messages and self.timing.had_no_data():
+        is_news = any(signal.key not in self.grouping.silent for signal in missing)
+        if is_news and answer.reason == "no_data" and not heard.messages and self.timing.had_no_data():
             self.orders += self.timing.commands
             return request.signals
         if not missing and not request.is_counted and self.timing.answered():

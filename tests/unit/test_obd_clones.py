@@ -1,4 +1,4 @@
-"""ObdCar on adapters that lack, or hang on, what is asked of them before the first value: they are read all the same."""
+"""ObdCar on adapters that lack, or hang on, what is asked before the first value: they are read all the same."""
 
 import pytest
 

@@ -232,3 +232,21 @@ def test_what_a_bit_map_that_was_lost_would_have_named_is_asked_for_again() -> N
     whole.answers["0140"] = lambda: next(lost, real._answer("0140"))
     assert subject.sample().why == {}
     assert whole.said.count("0140") == 2
+
+
+def test_an_item_that_never_answers_does_not_make_the_adapter_wait_for_ever() -> None:
+    class Uncounting(FakeElm):
+        """It takes no number of lines, and names an item (12) that it has no value for."""
+
+        def _answer(self, command: str) -> bytes:
+            if command == "0100":
+                return b"7E806410018184000\r\r>"
+            return b"?\r\r>" if command[:2] == "01" and len(command) % 2 else super()._answer(command)
+
+    subject = Drive(Uncounting(FakeClock(), {pid: whole_car()[pid] for pid in (0x04, 0x05, 0x0C, 0x0D)}))
+    waits = []
+    for _ in range(1_300):
+        subject.sample()
+        waits.append(subject.car.state().timing)
+    assert waits[120] == waits[-1] == "ATAT2 ATST0F"
+    assert len({*waits[120:]}) == 1
