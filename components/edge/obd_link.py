@@ -226,8 +226,11 @@ class ObdLink:
         """Ask once and wait until the deadline, which is the request's limit too."""
         if self.state == "ready":
             self.send(command, concerns, max(0, deadline_ms - self._clock()))
-        # The limit is the deadline, so an answer or its absence is there by then.
-        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard(()), self._clock())
+        if (reply := self.reply(deadline_ms)) is None:
+            # The clock ticked between the deadline and the limit.
+            self._enter("resync")
+            reply = Reply(Answer(reason="timeout"), Heard(()), self._clock())
+        return reply
 
     def look_again(self) -> None:
         """Ask once more what the car has, in state `ready`; what is new is a new meeting."""

@@ -281,6 +281,18 @@ def test_measure_now_asks_again_and_has_a_reason_for_the_rest() -> None:
     assert sample.why == {"rpm": "no_data", "load": "unsupported", "location": "unsupported"}
 
 
+def test_measure_now_asks_what_it_is_told_on_an_adapter_that_is_behind_too() -> None:
+    subject = drive(takes_ms=150)
+    subject.until(lambda sample: len(sample.values) == 36)
+    subject.sample(within_ms=300)
+    began = len(subject.elm.said)
+    sample = subject.car.measure_now(("obd_standard",), subject.clock.at_ms + 900)
+    assert sample.why == {}
+    asked = requests(subject.elm, began)
+    assert asked[0].startswith("011C")
+    assert len(asked) == 1
+
+
 def test_measure_now_without_a_car_has_reasons_only() -> None:
     subject = drive()
     subject.elm.is_unplugged = True

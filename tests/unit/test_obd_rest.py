@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.fakes import FakeClock, FakeElm
+from components.edge.obd_link import ObdLink
+from tests.fakes import FakeClock, FakeElm, whole_car
 from tests.obd_drive import Drive, drive, requests
 
 
@@ -90,3 +91,24 @@ def test_a_rest_is_short_and_takes_no_old_voltage_for_a_new_one() -> None:
         subject.car.rest(subject.clock.at_ms + 400)
         subject.clock.at_ms += 400
     assert subject.car.state().voltage_v == 12.6
+
+
+def test_a_question_whose_limit_a_tick_put_behind_its_deadline_leaves_nothing_on_its_way() -> None:
+    class Ticking(FakeClock):
+        """The next looks at it move it."""
+
+        ticks = 0
+
+        def __call__(self) -> int:
+            self.at_ms += self.ticks > 0
+            self.ticks -= 1
+            return self.at_ms
+
+    clock = Ticking()
+    elm = FakeElm(clock, whole_car())
+    link = ObdLink(lambda: ("/dev/x",), elm.open, "auto", clock)
+    assert link.advance(clock() + 3_000)
+    elm.answers["03"] = b""
+    clock.ticks = 2
+    assert link.ask("03", clock.at_ms + 100, lambda _: True).answer.reason == "timeout"
+    assert (link.state, link.is_waiting) == ("resync", False)
