@@ -109,6 +109,7 @@ class Recorder:
     _gps_time: Confirmation = field(default_factory=Confirmation)
     _doubts: set[tuple[str, str]] = field(default_factory=set)
     _identity: Identity | None = None
+    _vin: tuple[str | None, str] = None, "no_data"
     _written: tuple[str, int] | None = None
     _opened: str = ""
     _dtcs_due_ms: int = 0
@@ -212,6 +213,7 @@ class Recorder:
     def _wake(self) -> None:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
         self._at_rest = False
+        self._pending = None  # it would say `asleep` of a car that is awake
         if self._opened == self.timeline.session:
             self.timeline = self.timeline.renewed(self.new_session())
             self.book = self.book.shifted(0)
@@ -354,14 +356,18 @@ class Recorder:
         self._dtcs_due_ms = now_ms
 
     def _identify(self) -> Identity:
+        """Who is recorded; the car that was met last stays while the adapter looks for it anew."""
         state, sim = self.sources.car.state(), self.sim
+        if state.connected or state.vin is not None:
+            self._vin = state.vin, state.vin_why
+        vin, vin_why = self._vin
         found = {
-            "vin": (state.vin, state.vin_why),
+            "vin": (vin, vin_why),
             "iccid": (sim.iccid, sim.iccid_why),
             "imei": (sim.imei, sim.imei_why),
         }
         why = {key: reason for key, (value, reason) in found.items() if value is None}
-        return Identity(state.vin, sim.iccid, sim.imei, why)
+        return Identity(vin, sim.iccid, sim.imei, why)
 
     def _ask_codes_if_due(self) -> None:
         """Ask beside the readings, which would have a hole if they waited for it."""

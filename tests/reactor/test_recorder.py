@@ -127,6 +127,16 @@ def test_identity_is_written_again_when_it_changes_and_not_otherwise() -> None:
     assert [row[3]["vin"] for row in bench.journal.of("identity")] == ["1ZZVCAR59T0197980", None]
 
 
+def test_the_car_that_was_met_last_is_who_is_recorded_until_another_one_is_met() -> None:
+    bench = Bench().start().run(3)
+    vin, bench.car.vin, bench.car.away = bench.car.vin, None, "timeout"
+    bench.run(3)
+    assert [row[3]["vin"] for row in bench.journal.of("identity")] == [vin]
+    bench.car.away = ""
+    bench.run(3)
+    assert [row[3]["vin"] for row in bench.journal.of("identity")] == [vin, None]
+
+
 def test_codes_are_read_at_the_start_and_once_a_minute_and_what_changed_is_told() -> None:
     bench = Bench().start().run(30)
     assert bench.changed == []
