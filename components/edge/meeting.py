@@ -68,6 +68,7 @@ class Meeting:
         }
         asked = [signal for key, signal in self._has.items() if key in wanted]
         self._schedule = Schedule(asked, period_ms, rates)
+        self._unheard = {signal.key for signal in asked}
         self.grouping = Grouping(bus, pids)
         self.timing = Timing()
         self.orders: list[str] = []
@@ -111,6 +112,7 @@ class Meeting:
         missing = [signal for signal in request.signals if said[signal.key] is None]
         self._rejected.update(why for _ in missing)
         self._count_fruitless(request, at_ms, is_fruitful=len(missing) < len(said))
+        self._unheard -= said.keys()
         again = self._learn(request, missing, why, answer, heard)
         for signal in request.signals:
             if (data := said[signal.key]) is not None:
@@ -177,7 +179,8 @@ class Meeting:
         if is_news and answer.reason == "no_data" and not heard.messages and self.timing.had_no_data():
             self.orders += self.timing.commands
             return request.signals
-        if not missing and not request.is_counted and self.timing.answered():
+        # Until each item was asked it is not known which are silent, and their silence would seem the waiting's fault.
+        if not missing and not request.is_counted and not self._unheard and self.timing.answered():
             self.orders += self.timing.commands
         return self.grouping.heard(request, missing, why, len(answer.hex_lines))
 

@@ -234,16 +234,19 @@ def test_what_a_bit_map_that_was_lost_would_have_named_is_asked_for_again() -> N
     assert whole.said.count("0140") == 2
 
 
-def test_an_item_that_never_answers_does_not_make_the_adapter_wait_for_ever() -> None:
+@pytest.mark.parametrize(("dead", "at_once"), [(0x04, 6), (0x12, 6), (0x12, 1), (0x63, 1)])
+def test_an_item_that_never_answers_does_not_make_the_adapter_wait_for_ever(dead: int, at_once: int) -> None:
     class Uncounting(FakeElm):
-        """It takes no number of lines, and names an item (12) that it has no value for."""
+        """It takes no number of lines, and names an item that it has no value for."""
 
         def _answer(self, command: str) -> bytes:
-            if command == "0100":
-                return b"7E806410018184000\r\r>"
             return b"?\r\r>" if command[:2] == "01" and len(command) % 2 else super()._answer(command)
 
-    subject = Drive(Uncounting(FakeClock(), {pid: whole_car()[pid] for pid in (0x04, 0x05, 0x0C, 0x0D)}))
+        def _values(self, asked: bytes) -> bytes:
+            return super()._values(bytes(pid for pid in asked if pid != dead))
+
+    subject = Drive(Uncounting(FakeClock(), whole_car()))
+    subject.elm.max_pids = at_once
     waits = []
     for _ in range(1_300):
         subject.sample()
