@@ -6,12 +6,13 @@ BIN := .venv/bin
 SOURCES := components tests bench examples schemas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow hour campaign campaign-ci stampede mutants check static audit services gpsd faketime bench clean
+.PHONY: help demo test slow hour campaign campaign-ci stampede mutants fuzz check static audit services gpsd faketime bench clean
 
 help:
 	@echo 'make demo [FOR=seconds] [REPLAY=recording.json]   a car, a router and a cloud on this machine, live'
 	@echo 'make test       the tests; those that need a service that is not here say how to get it'
 	@echo 'make slow       the tests that take minutes: the whole real minute, on the road'
+	@echo 'make fuzz [SECONDS=60]   every parser of what comes from outside, fed with what nobody would send'
 	@echo 'make hour [SEED=n]   an hour of virtual driving with a random fault every 20 s'
 	@echo 'make campaign [ROUNDS=100] [SEED=n]   real processes killed, cut and filled up; nothing may be lost (docs/campaign.md)'
 	@echo 'make mutants    faults put into the code one by one: each must make a test fail'
@@ -41,6 +42,15 @@ test: .venv/.stamp
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
+
+# Each target of tests/fuzz gets its part of the time. atheris is a native package, not to be had for every Python.
+SECONDS ?= 60
+FUZZED := envelope inflated packet receipt bundle gpsd
+fuzz: .venv/.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' || \
+		echo 'atheris is not to be had for this Python and machine: Hypothesis makes the inputs instead'
+	@for target in $(FUZZED); do \
+		$(BIN)/python -m tests.fuzz $$target $$(( ($(SECONDS) + 5) / $(words $(FUZZED)) )) || exit 1; done
 
 hour: .venv/.stamp
 	$(BIN)/python -m pytest -q -m slow $(if $(SEED),--seed $(SEED)) tests/reactor/test_faulty_drive.py

@@ -6,6 +6,7 @@ Component reconnects after a failure, but ends when a router says goodbye or whe
 import contextlib
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from autobahn.twisted.component import Component
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 
 from components.keyfile import KeyFile
 from components.metrics import Pulse, View
+from components.wamp_transport import in_words
 
 _PAUSE_S: Final = 0.5
 _JITTER: Final = 0.1
@@ -32,13 +34,20 @@ class LastingComponent(Component):
         transport: Autobahn's transport, without its number of retries, which is unbounded.
         meanwhile: What goes on without a session, in words, for the log.
         listen: Address at which it is seen from outside (`http_view`); "" for none.
+        ca: The file of CAs in `transport`, for the log.
 
     Attributes:
         pulse: Of its working loop.
     """
 
     def __init__(
-        self, realm: str, key: KeyFile, transport: Mapping[str, object], meanwhile: str, listen: str = ""
+        self,
+        realm: str,
+        key: KeyFile,
+        transport: Mapping[str, object],
+        meanwhile: str,
+        listen: str = "",
+        ca: Path | None = None,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             main=self._serve,
@@ -49,6 +58,9 @@ class LastingComponent(Component):
         self.pulse = Pulse()
         self._meanwhile = meanwhile
         self._listen = listen
+        self._url = str(transport["url"])
+        self._ca = ca
+        self._joined = False
         self._port: Any = None
         self._trouble = ""
         self._finishing: Deferred[None] | None = None
@@ -119,15 +131,16 @@ class LastingComponent(Component):
 
     async def _serve(self, _reactor: Any, session: ApplicationSession) -> None:  # noqa: ANN401
         """Serve a session; never returns, as Component leaves the session when this does."""
-        self._trouble = ""
+        self._trouble, self._joined = "", True
         await self.attend(session)
         await Deferred[None]()
 
     def _not_joined(self, _component: Component, error: Exception) -> None:
         """Say once why there is no session, not at every attempt."""
-        if str(error) != self._trouble:
-            self._log.warn("no session with the router: {error}; {meanwhile}", error=error, meanwhile=self._meanwhile)
-        self._trouble = str(error)
+        trouble = in_words(error, self._url, self._ca, joined=self._joined)
+        if trouble != self._trouble:
+            self._log.warn("no session with the router: {error}; {meanwhile}", error=trouble, meanwhile=self._meanwhile)
+        self._trouble, self._joined = trouble, False
 
     async def _finish(self) -> None:
         await self.end()

@@ -1,27 +1,33 @@
 """One TOML file -> a tree of frozen dataclasses, every fault reported at once with its path.
 
 A shape is a dataclass whose fields are tables, themselves dataclasses whose fields are keys. Field types: str, int,
-float, bool, Path (relative ones stand beside the file), tuple[float, ...], tuple[str, ...], Mapping[str, float]
-and Literal of strings. A field without a default is required. `checked` adds a rule to a field; rules between fields of
-a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
+float, bool, Path, Path | None (relative ones stand beside the file), tuple[float, ...], tuple[str, ...],
+Mapping[str, float] and Literal of strings. A field without a default is required. `checked` adds a rule to a field;
+rules between fields of a table are a ValueError of its `__post_init__`, each of whose texts begins with the key.
 
 No fault shows the password of a URI, or what was given for a field with repr=False.
 
-Reads one file; otherwise pure. It knows nothing of what the keys mean.
+Reads one file of at most MAX_BYTES; otherwise pure. It knows nothing of what the keys mean.
 """
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
+from components.bounded_file import read_text
 from components.wire.errors import ConfigError
 
 T = TypeVar("T")
+MAX_BYTES: Final = 16 * 1024
+_MAX_FAULTS: Final = 50
+_MAX_SHOWN: Final = 60
 _RULE = "rule"
 
 
@@ -34,19 +40,45 @@ def read(path: Path, shape: type[T]) -> T:
     """Read a TOML file into `shape`.
 
     Raises:
-        ConfigError: The file is missing, no TOML, or has faults; all of them are listed, each with its path.
+        ConfigError: The file is missing, too large, no TOML, or has faults; they are listed, each with its path.
     """
+    text = read_text(path, MAX_BYTES)
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path} cannot be read", "lists or tables stand too deep in each other") from error
+    except ValueError as error:  # tomllib's own, and int's for a number of thousands of digits
         raise ConfigError(f"{path} cannot be read", str(error)) from error
     faults: list[str] = []
     settings = _table(document, shape, "", path.parent, faults)
     if settings is None or faults:
-        raise ConfigError(f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}", faults=faults)
+        message = f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}"
+        raise ConfigError(message, faults=faults[:_MAX_FAULTS])
     return settings
+
+
+def is_url(text: str, *schemes: str) -> bool:
+    """Whether it is SCHEME://HOST[:PORT][/PATH] with one of these schemes, in plain ASCII, without a user.
+
+    >>> is_url("ws://127.0.0.1:8080/ws", "ws", "wss"), is_url("ws://127.0.0.1:80800/ws", "ws"), is_url("ws://", "ws")
+    (True, False, False)
+    """
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    is_plain = re.fullmatch(r"[!-~]{1,2048}", text) is not None and "@" not in url.netloc
+    return is_plain and url.scheme in schemes and bool(url.hostname) and port != 0
+
+
+def is_address(text: str) -> bool:
+    """Whether it is HOST:PORT; an IPv6 host stands in square brackets.
+
+    >>> is_address("127.0.0.1:2947"), is_address("[::1]:2947"), is_address("gps:65536"), is_address("::1:2947")
+    (True, True, False, False)
+    """
+    return is_url(f"tcp://{text}", "tcp") and re.search(r":[0-9]{1,5}\Z", text) is not None and "/" not in text
 
 
 def without_password(uri: str) -> str:
@@ -60,9 +92,9 @@ def without_password(uri: str) -> str:
 
 def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, faults: list[str]) -> T | None:
     names, before = [one.name for one in fields(shape)], len(faults)  # type: ignore[arg-type]
-    for key in table.keys() - set(names):
-        near = difflib.get_close_matches(key, names, 1)
-        faults.append(f"{at}{key}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+    for key in sorted(table.keys() - set(names)):
+        near = difflib.get_close_matches(key[:_MAX_SHOWN], names, 1) if len(faults) < _MAX_FAULTS else []
+        faults.append(f"{at}{_key(key)}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
     types = get_type_hints(shape)
     found: dict[str, object] = {}
     for one in fields(shape):  # type: ignore[arg-type]
@@ -72,7 +104,7 @@ def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, fau
             if isinstance(inner, Mapping):
                 found[one.name] = _table(inner, kind, f"{where}.", base, faults)
             else:
-                faults.append(f"{where}: must be a table, got {inner!r}")
+                faults.append(f"{where}: must be a table{_got(inner, one)}")
         elif one.name in table:
             value = _value(table[one.name], kind, base)
             rule, holds = one.metadata.get(_RULE, ("", None))
@@ -98,8 +130,8 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
     """Return `given` as `kind`; None where it is not."""
     if get_origin(kind) is Literal:
         return given if given in get_args(kind) else None
-    if kind is Path:
-        return base / Path(given).expanduser() if isinstance(given, str) and given else None
+    if kind in {Path, Path | None}:
+        return _path(given, base) if isinstance(given, str) and given else None
     if kind == tuple[str, ...]:
         return tuple(given) if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
     if kind == Mapping[str, float]:
@@ -108,18 +140,49 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
     if kind is float or get_origin(kind) is tuple:
         numbers = _numbers(given if isinstance(given, list) and kind is not float else [given])
         return numbers[0] if numbers and kind is float else numbers
-    return given if type(given) is kind else None
+    return given if type(given) is kind and (kind is not int or _is_number(given)) else None
+
+
+def _is_number(given: object) -> TypeGuard[float]:
+    """Whether a float can hold it exactly; TOML writes `inf` and `nan` too, and whole numbers of any length."""
+    if type(given) is int:
+        return abs(given) <= 2**53
+    return isinstance(given, float) and math.isfinite(given)
+
+
+def _path(text: str, base: Path) -> Path | None:
+    """Return the path that stands beside `base`; None where no file can be called that, or nobody is called ~NAME."""
+    if "\0" in text:
+        return None
+    try:
+        return base / Path(text).expanduser()
+    except RuntimeError:
+        return None
+
+
+def _key(name: str) -> str:
+    """Return a key as it may be shown: bare, or quoted and cut where it is no bare key."""
+    return name if name.isidentifier() and len(name) <= _MAX_SHOWN else _shown(name)
+
+
+def _shown(given: object) -> str:
+    """Return a short repr, whatever it is: a number of a million digits or a tree of a thousand branches."""
+    try:
+        text = without_password(repr(given))
+    except (ValueError, RecursionError):
+        return "something too large to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _got(given: object, of: dataclasses.Field[Any]) -> str:
     """Say what was given; nothing of a field that is not for anybody to see."""
-    return f", got {without_password(repr(given))}" if of.repr else ""
+    return f", got {_shown(given)}" if of.repr else ""
 
 
 def _numbers(given: Iterable[object]) -> tuple[float, ...] | None:
     """Return them all as floats; None where one is no number."""
     found = tuple(given)
-    numbers = tuple(float(one) for one in found if isinstance(one, (int, float)) and not isinstance(one, bool))
+    numbers = tuple(float(one) for one in found if _is_number(one))
     return numbers if len(numbers) == len(found) else None
 
 
@@ -130,4 +193,4 @@ def _words(kind: Any) -> str:  # noqa: ANN401 - a type form
         return "a table of numbers"
     if get_origin(kind) is tuple:
         return "a list of texts" if get_args(kind)[0] is str else "a list of numbers"
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a path")

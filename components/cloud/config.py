@@ -28,24 +28,29 @@ def _is_range(text: str) -> bool:
 
 
 def _is_url(text: str) -> bool:
-    return re.fullmatch(r"(ws|wss|rs|rss)://[^/\s]+(/\S*)?", text) is not None
+    return settings.is_url(text, "ws", "wss", "rs", "rss")
 
 
 def is_archive_uri(text: str) -> bool:
     """Whether it has one of the forms ARCHIVE_FORMS."""
-    return re.fullmatch(r"sqlite:.+|mongodb(\+srv)?://[^/]+/[^/?]+(\?.*)?", text) is not None
+    return re.fullmatch(r"sqlite:[^\0]+|mongodb(\+srv)?://[^/]+/[^/?]+(\?.*)?", text) is not None
 
 
 def is_feed_uri(text: str) -> bool:
     """Whether it has one of the forms FEED_FORMS."""
-    return re.fullmatch(r"sqlite:.+|kafka://[^/,\s]+:\d+(,[^/,\s?]+:\d+)*(\?.*)?", text) is not None
+    return re.fullmatch(r"sqlite:[^\0]+|kafka://[^/,\s]+:[0-9]+(,[^/,\s?]+:[0-9]+)*(\?.*)?", text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """`[router]`: where the persister joins."""
+    """`[router]`: where the persister joins; `ca` has the only CAs whose certificate the router may show."""
 
     url: str = checked("be like rs://127.0.0.1:8081 or ws://127.0.0.1:8080/ws", _is_url, PERSISTER_URL)
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca is not None and not self.url.startswith(("wss://", "rss://")):
+            raise ValueError("ca: must be left out where url does not begin with wss:// or rss://")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,18 +79,18 @@ class Judge:
 
         Raises:
             RejectedError: A permanent fault; `code` names the check.
-            NotYetError: `unknown_device`, `revoked_device` or `unknown_server_key`.
+            NotYetError: `unknown_device`, `revoked_device`, `unusable_device_key` or `unknown_server_key`.
         """
         sealed = envelope.parse(arrival.envelope)
         header = sealed.header
         if not header.device == topics.device_of(arrival.topic) == arrival.publisher:
             raise RejectedError("device_mismatch", f"{header.device} in {arrival.topic} by {arrival.publisher}")
-        device = self.known(header.device, header.device_kid)
+        device = self._device(header.device, header.device_kid)
         if device is None:
             raise NotYetError("unknown_device", header.device)
         if device.state != "active":
             raise NotYetError(f"{device.state}_device", header.device)
-        sealed.verify(Ed25519PublicKey.from_public_bytes(bytes.fromhex(device.pubkey)))
+        sealed.verify(_public_key(header.device, device.pubkey))
         plaintext = sealed.open(self.server_keys())
         form = packet.parse(plaintext)
         opened = packet.read(form, with_readings=False)
@@ -109,3 +109,18 @@ class Judge:
             plaintext_sha256=sha256(plaintext).hexdigest(),
             received_ms=arrival.received_ms,
         )
+
+    def _device(self, device: str, kid: str) -> KnownDevice | None:
+        try:
+            return self.known(device, kid)
+        except (TypeError, ValueError) as error:
+            # What is wrong with the registry is no fault of the packet.
+            raise NotYetError("unusable_device_key", f"the registry's row of {device}: {error}") from error
+
+
+def _public_key(device: str, pubkey: str) -> Ed25519PublicKey:
+    """Return the key that the registry has; what is wrong with the registry is no fault of the packet."""
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(pubkey))
+    except (TypeError, ValueError) as error:
+        raise NotYetError("unusable_device_key", f"the registry's key of {device}: {error}") from error

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.logger import Logger
 
 from components import settings
+from components.bounded_file import read_bytes, read_text
 from components.durable_file import replace_file, sync_directory
 from components.keyfile import refuse_open_file, write_secret
 from components.wire import bundle as bundles
@@ -45,6 +46,7 @@ RSA_BITS: Final = 3072
 KEPT_MS: Final = 45 * 86_400_000
 """How long private keys stay after their generation has been followed by another."""
 _CURRENT: Final = "current.toml"
+_MAX_KEY_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ class ServerKeys:
 
 @dataclass(frozen=True, slots=True)
 class _Current:
-    kid: str
-    receipt_kid: str
+    kid: str = settings.checked("be 16 hex digits", bundles.is_kid)
+    receipt_kid: str = settings.checked("be 16 hex digits", bundles.is_kid)
 
 
 def make_server_keys(directory: Path, now_ms: int) -> ServerKeys:
@@ -272,7 +274,7 @@ def _chain(directory: Path, kid: str) -> tuple[Bundle, ...]:
     """Return the bundles up to the one of that name, the oldest first; none when there is no such file."""
     found: list[Bundle] = []
     while kid and kid not in {one.kid for one in found} and (path := directory / f"{kid}.pub.json").exists():
-        one = bundles.parse(path.read_text("utf-8", "replace"))
+        one = bundles.parse(read_text(path, bundles.MAX_BYTES, "restore it from a copy"))
         if one.kid != kid:
             raise ConfigError(f"{path} holds another bundle than its name says", f"it is {one.kid}")
         found.append(one)
@@ -307,7 +309,7 @@ def _load_rsa(path: Path) -> RSAPrivateKey:
     refuse_open_file(path)
     key: Any
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(read_bytes(path, _MAX_KEY_BYTES), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPrivateKey) or key.key_size < RSA_BITS:
@@ -321,7 +323,7 @@ def _load_x25519(path: Path) -> X25519PrivateKey:
 
 def _hex_key(path: Path) -> bytes:
     refuse_open_file(path)
-    text = path.read_text("utf-8", "replace").strip()
+    text = read_bytes(path, _MAX_KEY_BYTES).decode("utf-8", "replace").strip()
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise ConfigError(f"{path} is not 64 hex digits", "restore it from a copy")
     return bytes.fromhex(text)

@@ -20,6 +20,8 @@ from components.wire.receipt import Receipt, digest
 RETRY_AFTER_S: Final = 10
 _POISON_ATTEMPTS: Final = 3
 _POISON_REMEMBERED: Final = 1000
+_MAX_READINGS: Final = 50_000
+"""Opened at once: 800 minutes of one reading a second, or eight packets as full as the schema allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,33 @@ class Persister:
     _log = Logger()
 
     def persist(self, batch: Sequence[Arrival]) -> Result:
-        """Take a batch that waited together and store it as one."""
+        """Take a batch that waited together and store it as one, or in parts where its packets are very large."""
+        whole = Result([], [])
+        while batch:
+            taken, part = self._persist(batch)
+            batch = batch[taken:]
+            room = _MAX_READINGS - sum(one.readings for one in whole.stored)
+            # What is stored and not handed on to be fed is pending in the archive; a sweep finds it there.
+            fits = sum(one.readings for one in part.stored) <= room or not whole.stored
+            whole = Result(
+                whole.receipts + part.receipts,
+                whole.stored + (part.stored if fits else []),
+                part.unavailable or whole.unavailable,
+            )
+        return whole
+
+    def _persist(self, batch: Sequence[Arrival]) -> tuple[int, Result]:
+        """Take as much of a batch as may be in memory at once; return how many arrivals that were, and the result."""
         receipts: list[tuple[Arrival, Receipt]] = []
         packets: list[tuple[Arrival, StoredPacket]] = []
         letters: list[tuple[Arrival, RejectedError]] = []
-        for arrival in batch:
+        taken = weight = 0
+        while taken < len(batch) and weight <= _MAX_READINGS:
+            arrival = batch[taken]
+            taken += 1
             try:
                 packets.append((arrival, self._judge(arrival)))
+                weight += packets[-1][1].readings
             except NotYetError as error:
                 receipts.append((arrival, self._refusal(arrival, "retry", error.code)))
             except RejectedError as error:
@@ -79,7 +101,7 @@ class Persister:
             waiting = [arrival for arrival, _ in (*letters, *packets)]
             receipts += [(arrival, self._refusal(arrival, "retry", "archive_away")) for arrival in waiting]
         to_whom = ((arrival.addressee, receipt) for arrival, receipt in receipts)
-        return Result([(to, receipt) for to, receipt in to_whom if to is not None], stored, unavailable)
+        return taken, Result([(to, receipt) for to, receipt in to_whom if to is not None], stored, unavailable)
 
     def refuse(self, arrival: Arrival, code: str) -> Receipt:
         """Return the receipt for an envelope that there was no room to look at."""

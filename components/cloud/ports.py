@@ -35,6 +35,12 @@ class StoredPacket:
     plaintext_sha256: str
     received_ms: int
 
+    @property
+    def readings(self) -> int:
+        """How many readings it has: what it weighs in memory, and how many events it gives but the few others."""
+        table = self.packet.get("readings")
+        return len(table["at"]) if isinstance(table, dict) else 0
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

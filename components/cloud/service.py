@@ -6,7 +6,7 @@ from typing import Any, Final
 from autobahn.twisted.wamp import ApplicationSession
 from twisted.internet.task import LoopingCall
 
-from components import keyfile
+from components import keyfile, wamp_transport
 from components.cloud.config import Server
 from components.cloud.judge import Judge
 from components.cloud.keys import KeyRing
@@ -35,11 +35,9 @@ class PersistComponent(LastingComponent):
 
     def __init__(self, reactor: Any, server: Server) -> None:  # noqa: ANN401 - a reactor is many interfaces
         # RawSocket has no pings; this process sits beside its router, where half-open links are rare.
-        kind = "websocket" if server.router.url.startswith("ws") else "rawsocket"
-        serializer: dict[str, object] = {"serializers": ["cbor"]} if kind == "websocket" else {"serializer": "cbor"}
-        transport = {"type": kind, "url": server.router.url, **serializer} | _RECONNECT
+        transport = wamp_transport.transport(server.router.url, server.router.ca) | _RECONNECT
         key, words = keyfile.read_key_file(server.keys.persister), "the attempts go on"
-        super().__init__(REALM, key, transport, words, server.metrics.listen)
+        super().__init__(REALM, key, transport, words, server.metrics.listen, server.router.ca)
         base = server.keys.dir.parent
         ring = KeyRing(server.keys.dir)
         self._registry = Registry.open(server.registry.path)

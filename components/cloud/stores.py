@@ -16,7 +16,7 @@ from components.cloud.config import ARCHIVE_FORMS, FEED_FORMS
 from components.cloud.ports import Archive, ArchiveReader, Feed, FeedReader
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
-from components.settings import without_password
+from components.settings import is_address, without_password
 from components.wire.errors import ConfigError, OperatorError
 
 
@@ -114,12 +114,12 @@ def _kafka(uri: str) -> tuple[str, int | None, str]:
     """Return the bootstrap list, the partitions (None where it does not say) and the prefix of a kafka:// URI."""
     address, _, query = uri.removeprefix("kafka://").partition("?")
     bootstrap = address.rstrip("/")
-    if not re.fullmatch(r"([^\s,:/@]+|\[[0-9a-fA-F:]+\]):\d{1,5}(,([^\s,:/@]+|\[[0-9a-fA-F:]+\]):\d{1,5})*", bootstrap):
+    if not all(is_address(broker) for broker in bootstrap.split(",")):
         raise ConfigError(f"no brokers in {without_password(uri)}", f"write {FEED_FORMS}")
     options = dict(parse_qsl(query, keep_blank_values=True))
     partitions, prefix = options.pop("partitions", None), options.pop("prefix", "")
     faults = [f"{name}: not an option; there are partitions and prefix" for name in options]
-    if partitions is not None and not re.fullmatch(r"[1-9]\d{0,3}", partitions):
+    if partitions is not None and not re.fullmatch(r"[1-9][0-9]{0,3}", partitions):
         faults.append(f"partitions: must be 1..9999, got {partitions}")
     if not re.fullmatch(r"[A-Za-z0-9._-]{0,200}", prefix):
         faults.append(f"prefix: must be letters, digits, '.', '_' and '-', got {prefix}")

@@ -4,6 +4,7 @@ Who is limited to some devices hears of those only; who is limited to an account
 of that account. Answers are pages small enough for one WAMP message; `odograph.console` puts them together.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Principal
 from components.lane import Lane
-from components.wire import bundle, strict_json, topics
+from components.wamp_procedure import INVALID, guarded
+from components.wire import bundle, receipt, strict_json, topics
 from components.wire.errors import UnavailableError
 from components.wire.times import iso_ms
 
 _PAGE_BYTES: Final = 150_000
-_INVALID: Final = "odograph.error.invalid_argument"
+_MAX_MS: Final = 2**53
 
 
 def stored_form(stored: StoredPacket) -> dict[str, object]:
@@ -57,10 +59,10 @@ class Fleet:
             "minutes": self.minutes,
         }
         for name, procedure in procedures.items():
-            await session.register(procedure, topics.fleet_procedure(name), options=options)
+            await session.register(guarded(procedure), topics.fleet_procedure(name), options=options)
         # The same for everybody, so it is not asked who they are.
         options = RegisterOptions(invoke="roundrobin")
-        await session.register(self.public_bundle, topics.fleet_procedure("bundle"), options=options)
+        await session.register(guarded(self.public_bundle), topics.fleet_procedure("bundle"), options=options)
 
     async def devices(self, *, details: CallDetails) -> list[dict[str, object]]:
         """List the registered devices, by id, each with the start of its latest packet."""
@@ -90,8 +92,10 @@ class Fleet:
         Returns:
             `minutes`: packets (see `stored_form`); `more`: whether there is another page.
         """
-        if any(type(bound) not in {int, type(None)} for bound in (since_ms, until_ms)) or type(after) is not str:
-            raise ApplicationError(_INVALID, "since_ms and until_ms are whole numbers or null, after is a packet id")
+        if not all(bound is None or _is_time(bound) for bound in (since_ms, until_ms)):
+            raise ApplicationError(INVALID, "since_ms and until_ms: must be ms UTC, or null")
+        if type(after) is not str or not (after == "" or re.fullmatch(receipt.PACKET_ID, after)):
+            raise ApplicationError(INVALID, "after: must be a packet id, or empty")
         page: dict[str, object] = await self._read(
             self._page, details.caller_authid, _device(device), since_ms, until_ms, after
         )
@@ -106,8 +110,8 @@ class Fleet:
         Returns:
             None when no bundle of this server follows that one.
         """
-        if type(after) is not str:
-            raise ApplicationError(_INVALID, "after: must be the kid of a bundle")
+        if type(after) is not str or not (after == "" or bundle.is_kid(after)):
+            raise ApplicationError(INVALID, "after: must be the kid of a bundle, or empty")
         keys: ServerKeys = await self._read(self.keys)
         found = keys.following(after) if after else keys.newest
         return None if found is None else bundle.dump(found)
@@ -163,7 +167,7 @@ class Fleet:
         self, authid: str | None, device: str, since_ms: int | None, until_ms: int | None, after: str
     ) -> dict[str, object]:
         caller = self._within(authid, device)
-        session = after.split("/")[1] if after.count("/") == 2 else ""
+        session = after.split("/")[1] if after else ""
         following = (
             one
             for one in self.archive.minutes(device, since_ms, until_ms)
@@ -180,7 +184,11 @@ class Fleet:
         return {"minutes": page, "more": False}
 
 
+def _is_time(bound: object) -> bool:
+    return type(bound) is int and abs(bound) <= _MAX_MS
+
+
 def _device(device: object) -> str:
-    if type(device) is not str:
-        raise ApplicationError(_INVALID, "device: must be a device id")
+    if type(device) is not str or not topics.is_id(device):
+        raise ApplicationError(INVALID, "device: must be a device id")
     return device

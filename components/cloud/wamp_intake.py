@@ -30,6 +30,9 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _MAX_BATCH: Final = 256
 _FEED_BATCH: Final = 64
 _MAX_FEED_WAITING: Final = 512
+_MAX_READINGS_WAITING: Final = 50_000
+_MAX_EVENTS: Final = 10_000
+"""Published at once, where several packets give more: an event is a few KB."""
 SWEEP_AFTER_MS: Final = 10_000
 
 
@@ -164,7 +167,8 @@ class Intake:
             self.lag_s += max(0.0, stored.received_ms / 1000 - end_s)
             self.newest_s = max(self.newest_s or 0.0, end_s)
         # What does not fit is in the archive as pending; the sweep takes it.
-        self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
+        if sum(one.readings for one in self._to_feed) < _MAX_READINGS_WAITING:
+            self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True
             self._start(self._feed_all(), "feed failed")
@@ -231,6 +235,9 @@ class Intake:
         announced: list[FeedEvent] = []
         ids: list[str] = []
         for one in batch:
+            if len(announced) + one.readings > _MAX_EVENTS:
+                self.feed.publish(announced)
+                announced = []
             try:
                 announced += list(events(one))
             except BadInputError as error:

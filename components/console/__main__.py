@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "server_keys": ("keys",),
 }
 """The commands of each module beside this file."""
+_MAX_ARGUMENT: Final = 4096
 _MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}
 
 
@@ -61,6 +62,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
+        _check(arguments)
         result = odograph.main(arguments, prog_name="odograph", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -78,6 +80,15 @@ def run(arguments: list[str]) -> int:
         click.echo(f"odograph: {where}{error.strerror or error}: check the path and your rights to it", err=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _check(arguments: list[str]) -> None:
+    """Refuse what no file, store or router could take; UsageError."""
+    for argument in arguments:
+        if len(argument) > _MAX_ARGUMENT or not argument.isprintable():
+            # Half a surrogate pair is how Python shows a byte that is no UTF-8.
+            words = f"has control characters, is no UTF-8, or is longer than {_MAX_ARGUMENT}"
+            raise click.UsageError(f"the argument {argument[:20]!a}… {words}")
 
 
 def _words(error: BaseException) -> tuple[str, int]:

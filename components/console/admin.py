@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from components.cloud.certificates import certify, hosts_of
 from components.cloud.sqlite_registry import Registry, why_not
 from components.cloud.who import Device, Invitation, Role
 from components.console import show
@@ -78,9 +79,33 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
+@click.option("--tls", is_flag=True, help="Also a CA of your own, and the router's certificate; or renew that.")
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="With --tls: name or address of the router.")
 @_home
-def init(home: Path) -> None:
-    """Make a server's home: registry, keys, server.toml, the public bundle and the first operator's key."""
+def init(tls: bool, hosts: tuple[str, ...], home: Path) -> None:
+    """Make a server's home: registry, keys, server.toml, the public bundle and the first operator's key.
+
+    With --tls it may be there already, and then gets a certificate only; without --host for the same hosts as before.
+    """
+    if hosts and not tls:
+        raise click.UsageError("--host goes with --tls")
+    if not (tls and Home(home).registry.exists()):
+        _make_home(home)
+    if tls:
+        _certify(Home(home), hosts)
+
+
+def _certify(home: Home, hosts: tuple[str, ...]) -> None:
+    had_ca = home.tls.ca.exists()
+    certificate = certify(home.tls, hosts, datetime.now(UTC))
+    if not had_ca:
+        click.echo(f"made {home.tls.ca}: copy it to every device and operator; keep {home.tls.ca_key} to yourself")
+    until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+    click.echo(f"made {home.tls.router} for {' '.join(hosts_of(certificate))} until {until}")
+    click.echo("next: docs/tls.md has the line for router/.crossbar/config.yaml; start the router again")
+
+
+def _make_home(home: Path) -> None:
     made = make_home(home, _now_ms())
     click.echo(f"made {home}: keep {home / made.keys.name} and {home / 'operators'} to yourself")
     click.echo(f"give {home / made.bundle.name} to every device")

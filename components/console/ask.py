@@ -14,7 +14,8 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
 from components.keyfile import KeyFile, read_key_file
-from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
+from components.wamp_transport import check_url, in_words, transport
+from components.wire.errors import OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
 
 T = TypeVar("T")
@@ -30,17 +31,26 @@ class Call(Protocol):
         """Return what the procedure answers."""
 
 
-def ask(router: str, key_path: Path, question: Callable[[Call], Awaitable[T]]) -> T:
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Where the router listens, and the file of the only CAs whose certificate it may show; None: the system's."""
+
+    url: str
+    ca: Path | None = None
+
+
+def ask(router: Router, key_path: Path, question: Callable[[Call], Awaitable[T]]) -> T:
     """Join as the operator of a key file, ask, leave; blocks, and may be called once a process.
 
     Args:
         question: May call as often as it likes.
 
     Raises:
-        ConfigError: The key file is missing or wrong, or `router` is no URL of a router.
+        ConfigError: The key file is missing or wrong, or `router` has no URL of a router.
         RefusedError: Router or device said no.
         UnavailableError: Router or device is away, or did not answer in 30 s.
     """
+    check_url(router.url)
     key = read_key_file(key_path)
     return blocking(lambda reactor: join_and_ask(reactor, router, by_key(key), question))
 
@@ -84,13 +94,12 @@ def blocking(work: Callable[[Any], Awaitable[T]]) -> T:
 
 async def join_and_ask(
     reactor: Any,  # noqa: ANN401 - a reactor is many interfaces
-    router: str,
+    router: Router,
     who: Identity,
     question: Callable[[Call], Awaitable[T]],
 ) -> T:
     """Join, ask, leave; arguments and errors as for `ask`."""
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    check_url(router.url)
     try:
         return await _ask(reactor, router, who, question)
     except Exception as error:
@@ -99,7 +108,7 @@ async def join_and_ask(
 
 async def _ask(
     reactor: Any,  # noqa: ANN401
-    router: str,
+    router: Router,
     who: Identity,
     question: Callable[[Call], Awaitable[T]],
 ) -> T:
@@ -125,7 +134,7 @@ async def _ask(
     component = Component(
         main=main,
         realm=REALM,
-        transports=[{"type": "websocket", "url": router, "serializers": ["cbor"], "max_retries": 0}],
+        transports=[transport(router.url, router.ca) | {"max_retries": 0}],
         authentication=who.authentication,
         is_fatal=lambda _error: True,
     )
@@ -145,16 +154,16 @@ async def _ask(
             await ended
 
 
-def _in_words(error: BaseException, router: str, who: Identity) -> BaseException:
+def _in_words(error: BaseException, router: Router, who: Identity) -> BaseException:
     if isinstance(error, OdographError):
         return error
     if isinstance(error, ApplicationError):
         return _answer_in_words(error, who)
     if isinstance(error, TimeoutError):
-        return UnavailableError(f"no answer from {router} within {_ANSWER_S} s")
+        return UnavailableError(f"no answer from {router.url} within {_ANSWER_S} s")
     if isinstance(error, (ConnectError, OSError)):
-        return UnavailableError(f"the router at {router} cannot be reached: {_START_ROUTER}")
-    return UnavailableError(f"the router at {router} ended the connection: {error}")
+        return UnavailableError(f"the router at {router.url} cannot be reached: {_START_ROUTER}")
+    return UnavailableError(f"no session with the router: {in_words(error, router.url, router.ca)}")
 
 
 def _answer_in_words(error: ApplicationError, who: Identity) -> OdographError:

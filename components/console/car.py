@@ -25,6 +25,7 @@ _CONNECT_MS: Final = 25_000
 """The slowest search over all buses, and a reset of the adapter before it."""
 _BUS_IS_AWAY: Final = frozenset({"no_data", "bus_error"})
 _WHOLE_MS: Final = 10_000
+_NOT_YET: Final = frozenset({"timeout", "stale"})
 _PASS_MS: Final = 1_000
 _DTCS_MS: Final = 5_000
 _DTCS_EVERY_MS: Final = 30_000
@@ -59,11 +60,11 @@ def car(port: str, baud: int, once: bool, as_json: bool, raw: bool) -> None:
     with closing(ObdCar(port, clock=elapsed_ms, open_line=opened)) as found:
         visit = _Visit(found, elapsed_ms)
         visit.connect()
-        if once:
+        if once or not (raw or sys.stdout.isatty()):
             visit.print_once(as_json=as_json)
         else:
             with suppress(KeyboardInterrupt):
-                visit.watch(live=not raw and sys.stdout.isatty())
+                visit.watch(live=not raw)
 
 
 def commands() -> list[Any]:
@@ -79,28 +80,29 @@ class _Visit:
         self._clock = clock
 
     def connect(self) -> None:
-        """Wait until the car is met, or the adapter says that there is none behind it.
+        """Wait until the car is met, or the adapter says that there is none behind it, or for long enough.
 
         Raises:
             UnavailableError: There is no adapter, or it does not answer.
         """
         until_ms = self._clock() + _CONNECT_MS
         for sample in self._passes():
-            state = self._car.state()
-            if state.connected or (state.adapter and _BUS_IS_AWAY.intersection(sample.why.values())):
+            state, is_late = self._car.state(), self._clock() >= until_ms
+            is_away = is_late or _BUS_IS_AWAY.intersection(sample.why.values())
+            if state.connected or (state.port and state.adapter and is_away):
                 return
-            if state.port is None or self._clock() >= until_ms:
+            if state.port is None or is_late:
                 raise UnavailableError(f"no adapter answers: {state.trouble or 'timeout'}: check --port and --baud")
 
     def print_once(self, *, as_json: bool) -> None:
-        """Read everything that the car has, then its codes; print it."""
+        """Read the car's codes, then everything that it has; print it."""
+        # The values last: reading the codes may take so long that they are old after it.
+        codes = self._codes()
         until_ms = self._clock() + _WHOLE_MS
         for sample in self._passes():
-            if self._clock() >= until_ms or "timeout" not in map(sample.why.get, self._car.state().supported):
+            found = self._form(sample, codes)
+            if self._clock() >= until_ms or _NOT_YET.isdisjoint(map(sample.why.get, found["supported"])):
                 break
-        codes = self._codes()
-        # Asked again, as reading the codes may have taken a second or two.
-        found = self._form(self._car.sample(self._clock() + _PASS_MS), codes)
         if as_json:
             click.echo(json.dumps(found))
         else:
@@ -108,12 +110,14 @@ class _Visit:
 
     def watch(self, *, live: bool) -> None:
         """Read as fast as the line allows, until somebody interrupts."""
-        codes, asked_ms = self._codes(), self._clock()
+        codes: Codes = None
+        due_ms = self._clock()
         with Live(auto_refresh=False) as screen:
             for sample in self._passes():
-                now_ms = self._clock()
-                if now_ms - asked_ms > _DTCS_EVERY_MS:
-                    codes, asked_ms = self._codes(), now_ms
+                if not self._car.state().connected:
+                    codes, due_ms = None, self._clock()  # what comes back may be another car
+                elif self._clock() >= due_ms:
+                    codes, due_ms = self._codes(), self._clock() + _DTCS_EVERY_MS
                 if live:
                     screen.update(show.car(self._form(sample, codes), _texts(codes)), refresh=True)
 

@@ -1,6 +1,7 @@
 """`odograph demo`: the whole road on this machine, live, and counted in the stores at its end."""
 
 import json
+import math
 import shutil
 import signal
 import sys
@@ -37,11 +38,22 @@ from components.wire.errors import ConfigError, OdographError, OperatorError, Un
 _LOOK_EVERY_S: Final = 0.5
 _FIRST_READING_S: Final = 60.0
 _SETTLE_S: Final = 60.0
+
+
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """Return a time that ends: nan is in every range."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no time", param, ctx)
+        return seconds
+
+
 _PERIODS: Final = [str(n) for n in range(5, 61) if 60 % n == 0]
 
 
 @click.command()
-@click.option("--for", "seconds", type=click.FloatRange(min=1), help="End by itself, so long after the first reading.")
+@click.option("--for", "seconds", type=_Seconds(min=1), help="End by itself, so long after the first reading.")
 @click.option("--cars", type=click.IntRange(1, 50), default=1, show_default=True)
 @click.option("--period", type=click.Choice(_PERIODS), default="10", show_default=True, help="Seconds a packet.")
 @click.option("--parked", is_flag=True, help="Ignition on, engine off, one stored trouble code.")

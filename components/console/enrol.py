@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.console.ask import Call, Identity, blocking, by_key, join_and_ask
+from components.console.ask import Call, Identity, Router, blocking, by_key, join_and_ask
 from components.keyfile import KeyFile, make_key, read_key_file, write_key_file
+from components.wamp_transport import transport
 from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import ConfigError, RefusedError
@@ -27,7 +28,7 @@ _REASONS: Final = {
 }
 
 
-def enrol(router: str, code: Code, home: Path, edge_toml: str) -> KeyFile:
+def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
     """Make a device of the code's: its key, its bundle and its edge.toml in `home`; return the key.
 
     A `home` with a key and no edge.toml is one where this was interrupted: that key is used.
@@ -37,6 +38,8 @@ def enrol(router: str, code: Code, home: Path, edge_toml: str) -> KeyFile:
         RefusedError: The server refused the code, or sent another bundle than the code's.
         UnavailableError: The router or the server is away; the code is still good.
     """
+    transport(router.url, router.ca)  # before anything is made
+    ca = None if router.ca is None else router.ca.read_bytes()
     for name in ("edge.toml", "server.pub.json"):
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")
@@ -61,11 +64,13 @@ def enrol(router: str, code: Code, home: Path, edge_toml: str) -> KeyFile:
         )
     bundle.parse(text)
     (home / "server.pub.json").write_text(text, "utf-8")
+    if ca is not None:
+        (home / "ca.pem").write_bytes(ca)
     (home / "edge.toml").write_text(edge_toml, "utf-8")
     return key
 
 
-def rekey(router: str, key_path: Path) -> KeyFile:
+def rekey(router: Router, key_path: Path) -> KeyFile:
     """Give a device another key, at the server and in its file; return it.
 
     The new one waits beside the old one, as `<name>.new`, until the server has it. Where an earlier run ended between

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.cloud.certificates import Tls
 from components.cloud.config import ARCHIVE_URI, FEED_URI, PERSISTER_URL, server_toml
 from components.cloud.keys import make_server_keys
 from components.cloud.sqlite_audit import router_audit
@@ -45,6 +46,11 @@ class Home:
     def admin_key(self) -> Path:
         """KEYFILE of the first operator."""
         return self.path / "operators" / "admin.key"
+
+    @property
+    def tls(self) -> Tls:
+        """CA and certificate of the router, where there are any."""
+        return Tls(self.path / "tls")
 
     @property
     def config(self) -> Path:

@@ -19,8 +19,9 @@ def begin(level: str = "info", to: TextIO = sys.stderr) -> None:
     predicate: Any = LogLevelFilterPredicate(LogLevel.warn)
     for name in ("components", "odograph"):
         predicate.setLogLevelForNamespace(name, LogLevel.levelWithName(level))
-    # It says the same at every attempt to connect; ours say it once (on "connectfailure").
-    predicate.setLogLevelForNamespace("autobahn.twisted.component", LogLevel.critical)
+    # They say the same at every attempt to connect; ours say it once (on "connectfailure").
+    for name in ("autobahn.twisted.component", "autobahn.twisted.websocket"):
+        predicate.setLogLevelForNamespace(name, LogLevel.critical)
     # The classes say what they implement to zope.interface, which mypy does not read.
     observer: Any = FilteringLogObserver(cast("Any", textFileLogObserver(to)), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

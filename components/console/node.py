@@ -1,6 +1,7 @@
 """A Crossbar node as a process of its own: its directory, its start, its readiness, its end. Process wiring.
 
-Every node runs router/.crossbar/config.yaml; `write_node` changes ports and paths and nothing else. It blocks, so it
+Every node runs router/.crossbar/config.yaml; `write_node` changes ports and paths, adds a home's certificate, and
+changes nothing else. It blocks, so it
 is for commands and tests, not for a reactor's thread.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from components.cloud.certificates import Tls
 from components.cloud.config import HOST
 from components.wire.errors import ConfigError, UnavailableError
 
@@ -36,7 +38,7 @@ class Urls:
     """Where a node listens.
 
     Attributes:
-        devices: For devices and operators, ws://….
+        devices: For devices and operators, ws://…, or wss://… where the home has a certificate.
         persisters: For persisters, rs://….
     """
 
@@ -62,7 +64,7 @@ def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:
 
     Args:
         cbdir: Made when missing; two nodes cannot share one.
-        home: The server's home, whose registry.db the node reads.
+        home: The server's home, whose registry.db the node reads, and whose certificate it shows where there is one.
         ws_port: For devices and operators.
         rs_port: For persisters.
     """
@@ -78,13 +80,17 @@ def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:
     for component in worker["components"]:
         if "extra" in component:
             component["extra"]["registry"] = str(home.absolute() / "registry.db")
+    certificate = Tls(home.absolute() / "tls").router
     ports = {"websocket": ws_port, "rawsocket": rs_port}
     for transport in worker["transports"]:
         transport["endpoint"]["port"] = ports[transport["id"]]
+        if transport["id"] == "websocket" and certificate.exists():
+            transport["endpoint"]["tls"] = {"certificate": str(certificate), "key": str(certificate)}
     cbdir.mkdir(parents=True, exist_ok=True)
     # JSON is YAML, and Crossbar's own reading of YAML objects to what PyYAML writes for it.
     (cbdir / "config.yaml").write_text(json.dumps(document, indent=1), "utf-8")
-    return Urls(f"ws://{HOST}:{ws_port}/ws", f"rs://{HOST}:{rs_port}")
+    scheme = "wss" if certificate.exists() else "ws"
+    return Urls(f"{scheme}://{HOST}:{ws_port}/ws", f"rs://{HOST}:{rs_port}")
 
 
 @dataclass(slots=True)

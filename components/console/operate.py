@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from components.cloud.config import DEVICE_URL
 from components.cloud.stores import open_archive_reader
 from components.cloud.wamp_fleet import stored_form
 from components.console import show
-from components.console.ask import Call, ask
+from components.console.ask import Call, Router, ask
 from components.wire import packet as packets
-from components.wire.errors import RefusedError, UnavailableError
+from components.wire.errors import BadInputError, RefusedError, UnavailableError
 from components.wire.times import parse_iso
 from components.wire.topics import check_id, device_procedure, fleet_procedure
 
@@ -26,7 +27,9 @@ _device = click.argument("device", metavar="ID")
 
 
 def _router(command: Callable[..., Any]) -> Callable[..., Any]:
-    router = click.option("--router", default=DEVICE_URL, show_default=True, help="Where the router listens.")
+    """Give a command the options that say how to reach the router; it gets them as `router` and `key`."""
+    url = click.option("--router", "url", default=DEVICE_URL, show_default=True, help="Where the router listens.")
+    ca = click.option("--ca", type=click.Path(path_type=Path), help="With wss://: the CA to trust, and no other.")
     key = click.option(
         "--key",
         type=click.Path(path_type=Path),
@@ -34,7 +37,12 @@ def _router(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Your KEYFILE.",
     )
-    return router(key(command))
+
+    @wraps(command)
+    def reaching(*, url: str, ca: Path | None, **options: Any) -> Any:  # noqa: ANN401 - as the command's
+        return command(router=Router(url, ca), **options)
+
+    return url(ca(key(reaching)))
 
 
 class _Time(click.ParamType[int]):
@@ -53,7 +61,7 @@ class _Time(click.ParamType[int]):
 @_device
 @_json
 @_router
-def status(device: str, as_json: bool, router: str, key: Path) -> None:
+def status(device: str, as_json: bool, router: Router, key: Path) -> None:
     """Ask a car how it is."""
     _print(_ask_device(router, key, device, "status"), show.status, as_json=as_json)
 
@@ -63,7 +71,7 @@ def status(device: str, as_json: bool, router: str, key: Path) -> None:
 @click.option("--refresh", is_flag=True, help="Ask the car's ECUs now.")
 @_json
 @_router
-def dtcs(device: str, refresh: bool, as_json: bool, router: str, key: Path) -> None:
+def dtcs(device: str, refresh: bool, as_json: bool, router: Router, key: Path) -> None:
     """Ask a car for its trouble codes."""
     _print(_ask_device(router, key, device, "dtcs", refresh), show.codes, as_json=as_json)
 
@@ -72,7 +80,7 @@ def dtcs(device: str, refresh: bool, as_json: bool, router: str, key: Path) -> N
 @_device
 @_json
 @_router
-def clear_dtcs(device: str, as_json: bool, router: str, key: Path) -> None:
+def clear_dtcs(device: str, as_json: bool, router: Router, key: Path) -> None:
     """Clear a car's trouble codes, if it stands with its engine off; exit code 1 when it was not done."""
     check_id(device, "device")
 
@@ -101,7 +109,7 @@ def clear_dtcs(device: str, as_json: bool, router: str, key: Path) -> None:
 @click.command()
 @_json
 @_router
-def devices(as_json: bool, router: str, key: Path) -> None:
+def devices(as_json: bool, router: Router, key: Path) -> None:
     """List the fleet's devices."""
     _print(ask(router, key, _calling(fleet_procedure("devices"))), show.devices, as_json=as_json)
 
@@ -110,7 +118,7 @@ def devices(as_json: bool, router: str, key: Path) -> None:
 @_device
 @_json
 @_router
-def latest(device: str, as_json: bool, router: str, key: Path) -> None:
+def latest(device: str, as_json: bool, router: Router, key: Path) -> None:
     """Show a device's latest packet."""
     found = ask(router, key, _calling(fleet_procedure("latest"), check_id(device, "device")))
     if found is None:
@@ -133,7 +141,7 @@ def minutes(
     readings: bool,
     archive: str | None,
     as_json: bool,
-    router: str,
+    router: Router,
     key: Path,
 ) -> None:
     """List a device's packets, oldest first; --json prints one object a line."""
@@ -156,7 +164,7 @@ def commands() -> list[Any]:
     return [status, dtcs, clear_dtcs, devices, latest, minutes]
 
 
-def _ask_device(router: str, key: Path, device: str, name: str, *arguments: object) -> Json:
+def _ask_device(router: Router, key: Path, device: str, name: str, *arguments: object) -> Json:
     procedure = device_procedure(check_id(device, "device"), name)
     try:
         found: Json = ask(router, key, _calling(procedure, *arguments))
@@ -207,5 +215,8 @@ def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
 def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> None:  # noqa: ANN401 - JSON
     if as_json:
         click.echo(json.dumps(found))
-    else:
+        return
+    try:
         for_people(found)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BadInputError("answer", "this is not how an answer looks; --json shows it as it came") from error

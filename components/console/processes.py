@@ -12,11 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
+from components.bounded_file import read_text
 from components.cloud.config import DEVICE_URL, read_server
 from components.console import logs
 from components.console.secrecy import keep_memory_private
 from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
+from components.wamp_transport import check_url, transport
 from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import check_id
@@ -29,7 +31,7 @@ id = "{device}"
 key = "device.key"
 
 [router]
-url = "{router}"
+{router}
 
 [server]
 bundle = "server.pub.json"
@@ -48,6 +50,11 @@ port = "auto"                       # "" for a car without one
 dir = "spool"
 keep_days = 15
 """
+
+
+_ca = click.option(
+    "--ca", type=click.Path(path_type=Path), help="With wss://: the CA to trust, and no other; it is copied."
+)
 
 
 @click.group(invoke_without_command=True)
@@ -73,17 +80,15 @@ def edge(context: click.Context, config: Path | None, log_level: str) -> None:
 @click.option("--device", "device_id", required=True, help="The device's id.")
 @click.option("--server", type=click.Path(path_type=Path), required=True, help="The server's server.pub.json.")
 @click.option("--router", default=DEVICE_URL, show_default=True, help="Where the router listens.")
+@_ca
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
-def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
+def init_edge(device_id: str, server: Path, router: str, ca: Path | None, home: Path) -> None:
     """Make a device's key and edge.toml; print the public key for `odograph device add`."""
     check_id(device_id, "device")
-    try:
-        text = server.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{server} cannot be read", "copy server.pub.json from the server's home") from error
+    text = read_text(server, bundle.MAX_BYTES, "copy server.pub.json from the server's home")
     bundle.parse(text)
-    if not router.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{router} is no router URL", "it begins with ws:// or wss://")
+    check_url(router)
+    transport(router, ca)
     for name in ("edge.toml", "device.key"):
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")
@@ -91,21 +96,25 @@ def init_edge(device_id: str, server: Path, router: str, home: Path) -> None:
     key = make_key(device_id, "device")
     write_key_file(home / "device.key", key)
     (home / "server.pub.json").write_text(text, "utf-8")
-    (home / "edge.toml").write_text(_EDGE_TOML.format(device=device_id, router=router), "utf-8")
+    if ca is not None:
+        (home / "ca.pem").write_bytes(ca.read_bytes())
+    (home / "edge.toml").write_text(_edge_toml(device_id, router, ca), "utf-8")
     click.echo(key.public_key)
 
 
 @edge.command("enrol")
 @click.option("--router", required=True, help="Where the router listens.")
 @click.option("--code", help="What `odograph device invite` printed; asked for when it is not given here.")
+@_ca
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
-def enrol_edge(router: str, code: str | None, home: Path) -> None:
+def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> None:
     """Make a device's key, have the server take it, fetch the server's bundle, write edge.toml."""
-    from components.console.enrol import enrol  # noqa: PLC0415 - the agent needs none of it
+    from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
+    from components.console.enrol import enrol  # noqa: PLC0415 - likewise
     from components.wire import enrolment  # noqa: PLC0415 - likewise
 
     found = enrolment.parse(code or click.prompt("code", hide_input=True))
-    enrol(router, found, home, _EDGE_TOML.format(device=found.device, router=router))
+    enrol(Router(router, ca), found, home, _edge_toml(found.device, router, ca))
     click.echo(f"{found.device} is enrolled; next: odograph edge --config {home / 'edge.toml'}")
 
 
@@ -113,11 +122,12 @@ def enrol_edge(router: str, code: str | None, home: Path) -> None:
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
 def rekey_edge(config: Path) -> None:
     """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
-    from components.console.enrol import rekey  # noqa: PLC0415 - the agent needs none of it
+    from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
+    from components.console.enrol import rekey  # noqa: PLC0415 - likewise
     from components.edge import config as edge_config  # noqa: PLC0415 - likewise
 
     settings = edge_config.load(config)
-    rekey(settings.router.url, settings.device.key)
+    rekey(Router(settings.router.url, settings.router.ca), settings.device.key)
     click.echo(f"{settings.device.id} has another key; start its agent again: until then it records, and does not join")
 
 
@@ -136,6 +146,11 @@ def persist(config: Path, log_level: str) -> None:
 def commands() -> list[Any]:
     """Return this module's commands for the `odograph` group."""
     return [edge, persist]
+
+
+def _edge_toml(device: str, router: str, ca: Path | None) -> str:
+    pinned = '\nca = "ca.pem"                       # the only CA whose certificate the router may show'
+    return _EDGE_TOML.format(device=device, router=f'url = "{router}"{pinned if ca else ""}')
 
 
 def _run(make: Callable[[Any], Any]) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 Json = Mapping[str, Any]
 _WIDEST: Final = 36
@@ -17,13 +18,18 @@ def rows(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) 
 
 def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[object]]) -> Table:
     """Return a table; None is an empty cell."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=_plain(title), title_justify="left")
     for n, column in enumerate(columns):
         # What a line is about must stay whole where the terminal is narrow.
         made.add_column(column, no_wrap=n == 0)
     for line in lines:
-        made.add_row(*("" if one is None else str(one) for one in line))
+        made.add_row(*(_plain("" if one is None else str(one)) for one in line))
     return made
+
+
+def _plain(said: str) -> Text:
+    """Return what a car or a server said as it is: no markup, and nothing that commands a terminal."""
+    return Text("".join(one if one.isprintable() else "�" for one in said))
 
 
 def status(found: Json) -> None:

@@ -18,7 +18,8 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from components import keyfile
+from components import keyfile, wamp_transport
+from components.bounded_file import read_text
 from components.durable_file import replace_file
 from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.choice import Choice
@@ -288,9 +289,7 @@ class EdgeComponent(LastingComponent):
 
     def __init__(self, config: EdgeConfig) -> None:
         transport = {
-            "type": "websocket",
-            "url": config.router.url,
-            "serializers": ["cbor"],
+            **wamp_transport.transport(config.router.url, config.router.ca),
             "initial_retry_delay": 1.0,
             "max_retry_delay": 60.0,
             "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
@@ -299,7 +298,7 @@ class EdgeComponent(LastingComponent):
         if key.authid != config.device.id:
             raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
         words = "recording goes on, and so do the attempts"
-        super().__init__(config.router.realm, key, transport, words, config.metrics.listen)
+        super().__init__(config.router.realm, key, transport, words, config.metrics.listen, config.router.ca)
         self._config = config
         self._agent: Agent | None = None
 
@@ -337,10 +336,7 @@ def edge_component(config: EdgeConfig) -> EdgeComponent:
 
 
 def _text(config: EdgeConfig) -> str:
-    try:
-        return config.server.bundle.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"server.bundle: {config.server.bundle} cannot be read", str(error)) from error
+    return read_text(config.server.bundle, bundle.MAX_BYTES, "[server] bundle names it")
 
 
 def _keep_bundle(config: EdgeConfig, text: str) -> None:

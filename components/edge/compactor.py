@@ -5,19 +5,19 @@ one transaction. The envelope alone differs (fresh keys), and only if the first 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from Crypto.PublicKey import ECC
 from twisted.logger import Logger
 
 from components import packet_log
-from components.edge import minute
+from components.edge import minute, row_form
 from components.edge.sqlite_outbox import SqliteOutbox
-from components.edge.sqlite_readings import ReadingsReader, Row
+from components.edge.sqlite_readings import Kind, ReadingsReader, Row
 from components.edge.trust import SealingKey
 from components.wire import envelope, packet, receipt
-from components.wire.packet import Lost, Packet
+from components.wire.packet import MAX_READINGS, Lost, Packet
 from components.wire.times import minute_id
 
 _ROWS_AT_ONCE: Final = 500
@@ -92,20 +92,22 @@ class Compactor:
             lost = _losses(period.lost)
             # A loss belongs to the reading that follows it.
             span = (period.lost or rows)[0].seq, rows[-1].seq
+            sound = [row for row in rows if row.body is not None]
             # A corrupt row may lie about its session.
-            name = next((row.session for row in rows if row.body is not None), "")
-            session = self.readings.fact(name, "session", rows[-1].seq)
-            if session is None or session.body is None:
+            name = sound[0].session if sound else ""
+            session = self._fact(name, "session", rows[-1].seq)
+            if session is None or session.body is None or len(sound) > MAX_READINGS:
                 # Without a sound row, or the one that opened the session, clock and period are not known.
-                self._log.error("{count} rows are lost: no sound row tells of {name}", count=len(rows), name=name)
+                why = f"no sound row tells of {name}" if len(sound) <= MAX_READINGS else "too many for one packet"
+                self._log.error("{count} rows are lost: {why}", count=len(rows), why=why)
                 self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(rows)])
                 continue
             built = minute.build(
                 self.device,
                 rows,
                 session,
-                self.readings.fact(name, "identity", rows[-1].seq),
-                self.readings.fact(name, "dtcs", rows[-1].seq),
+                self._fact(name, "identity", rows[-1].seq),
+                self._fact(name, "dtcs", rows[-1].seq),
                 followed=period.followed,
                 lost=tuple(lost.values()),
                 lost_after=tuple(_losses(period.lost_after).values()),
@@ -143,6 +145,9 @@ class Compactor:
             if of is not None and key is not None and key != of:
                 yield _Period(group, key[0] == of[0], lost, lost_after)
                 group, lost, of = [], [], None
+            if len(group) > 2 * MAX_READINGS:
+                # More than any recorder makes; the last one stays, as the cursor moves past it.
+                group.pop()
             group.append(row)
             lost += lost_after
             lost_after = []
@@ -153,16 +158,27 @@ class Compactor:
     def _rows(self) -> Iterator[Row]:
         seq = self.outbox.cursor(self.readings.file_id)
         while rows := self.readings.readings_after(seq, _ROWS_AT_ONCE):
-            yield from rows
+            yield from map(_believed, rows)
             seq = rows[-1].seq
+
+    def _fact(self, session: str, kind: Kind, up_to_seq: int) -> Row | None:
+        row = self.readings.fact(session, kind, up_to_seq)
+        return None if row is None else _believed(row)
 
     def _key(self, row: Row, periods: dict[str, int]) -> tuple[str, int]:
         """Return session and period of a sound row; `periods` remembers the length by session."""
         if row.session not in periods:
-            opened = self.readings.fact(row.session, "session", row.seq)
+            opened = self._fact(row.session, "session", row.seq)
             body = opened.body if opened is not None else None
             periods[row.session] = cast("int", body["period_s"]) if body is not None else 60
         return row.session, minute.period_of(row.at_ms, periods[row.session])
+
+
+def _believed(row: Row) -> Row:
+    """Return the row; without its body where no recorder wrote that: it counts as corrupt then."""
+    if row.body is None or row_form.is_sound(row.session, row.kind, row.at_ms, row.body):
+        return row
+    return replace(row, body=None)
 
 
 def _losses(rows: list[Row]) -> dict[str, Lost]:

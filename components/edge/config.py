@@ -14,17 +14,13 @@ from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
 from components.edge.trust import SuiteChoice
 from components.metrics import Metrics
-from components.settings import checked
+from components.settings import checked, is_address, is_url
 from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
 _DAY_MS = 86_400_000
-_TYRE = re.compile(r"(\d{3})/(\d{2}) ?R(\d{2})")
-
-
-def _is_address(text: str) -> bool:
-    return re.fullmatch(r"|[^:\s]+:\d{1,5}", text) is not None
+_TYRE = re.compile(r"([0-9]{3})/([0-9]{2}) ?R([0-9]{2})")
 
 
 def _is_command(words: tuple[str, ...]) -> bool:
@@ -32,7 +28,13 @@ def _is_command(words: tuple[str, ...]) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return "://" not in text or text.startswith("socket://") or is_bluetooth(text)
+    if text.startswith("socket://"):
+        return is_address(text.removeprefix("socket://"))
+    return is_bluetooth(text) or _is_device(text)
+
+
+def _is_device(text: str) -> bool:
+    return "://" not in text and "\0" not in text and 0 < len(text) < 4096
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Router:
-    """Where the router listens."""
+    """Where the router listens; `ca` has the only CAs whose certificate it may show, and needs a wss:// URL."""
 
-    url: str = checked("begin with ws:// or wss://", lambda url: url.startswith(("ws://", "wss://")))
-    realm: str = REALM
+    url: str = checked("be like ws://HOST:8080/ws or wss://HOST/ws", lambda url: is_url(url, "ws", "wss"))
+    realm: str = checked("be a realm's name", lambda realm: re.fullmatch(r"[!-~]{3,64}", realm) is not None, REALM)
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca is not None and not self.url.startswith("wss://"):
+            raise ValueError("ca: must be left out where url does not begin with wss://")
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,14 @@ class Obd:
 class Gps:
     """gpsd's address; empty for a car without one."""
 
-    gpsd: str = checked("be HOST:PORT, or empty for none", _is_address, "127.0.0.1:2947")
+    gpsd: str = checked("be HOST:PORT, or empty for none", lambda text: not text or is_address(text), "127.0.0.1:2947")
 
 
 @dataclass(frozen=True)
 class Modem:
     """The modem's AT port: a device, `auto` (by udev's name), or empty for none."""
 
-    port: str = "auto"
+    port: str = checked("be auto, a device, socket://HOST:PORT or empty", lambda p: not p or _is_port(p), "auto")
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,7 @@ class EdgeConfig:
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what is configured; it travels in every packet.
 
-        Of the whole file, defaults filled in, but for the paths of keys, bundle and spool, as JSON with its keys
+        Of the whole file, defaults filled in, but for the paths of keys, bundle, CA and spool, as JSON with its keys
         sorted and no spaces: layout, comments, the order of keys and of chosen signals do not count, nor do the machine
         and its Python.
         """
@@ -222,7 +229,7 @@ class EdgeConfig:
             name: sorted(set(cast("Iterable[str]", form["signals"][name]))) for name in ("only", "never")
         }
         plain = {
-            table: {key: value for key, value in keys.items() if not isinstance(value, Path)}
+            table: {key: value for key, value in keys.items() if not isinstance(value, Path | None)}
             for table, keys in form.items()
         }
         return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -28,6 +28,8 @@ _NAME: Final = "org.freedesktop.ModemManager1"
 _MODEM: Final = f"{_NAME}.Modem"
 _NOBODY: Final = ("org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner")
 _NOT_YET: Final = (0, 1)
+_MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""What ModemManager tells of a modem is some KiB."""
 
 
 def read_sim(port: str | None, deadline_ms: int, *, clock: Clock, bus: str = SYSTEM_BUS) -> Sim | None:
@@ -140,11 +142,13 @@ class _Bus:
         self._socket.close()
 
     def _next(self) -> Any:  # noqa: ANN401 - as in `call`
+        taken = 0
         while (message := self._parser.get_next_message()) is None:
             self._socket.settimeout(self._left_s())
             data = self._socket.recv(65_536)
-            if not data:
-                raise ConnectionResetError("the bus hung up")
+            taken += len(data)
+            if not data or taken > _MAX_MESSAGE_BYTES:
+                raise ConnectionResetError("the bus hung up, or sends without end")
             self._parser.add_data(data)
         return message
 

@@ -20,6 +20,7 @@ from components.edge.recorder import Recorder
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.wamp_link import WampLink
 from components.lane import Lane
+from components.wamp_procedure import INVALID
 from components.wire.errors import UnavailableError
 from components.wire.packet import TroubleCode
 from components.wire.times import iso_ms
@@ -28,7 +29,6 @@ from components.wire.topics import DEVICE_PROCEDURES
 T = TypeVar("T")
 _CAR_AWAY = "odograph.error.car_away"
 _NOT_RECORDED = "odograph.error.not_recorded"
-_INVALID = "odograph.error.invalid_argument"
 _MEASURE_MS = 3_000
 _CLEAR_MS = 5_000
 
@@ -91,7 +91,7 @@ class Device:
         """Tell the trouble codes: as last asked, or (`refresh`) asked now."""
         del details
         if type(refresh) is not bool:
-            raise ApplicationError(_INVALID, "refresh: must be true or false")
+            raise ApplicationError(INVALID, "refresh: must be true or false")
         if refresh:
             await self._read_codes()
         book = self.recorder.book

@@ -29,8 +29,11 @@ from components.wire.signals import GPS_SIGNALS, Value
 STALE_MS: Final = 3_000
 _MAX_LINE_BYTES: Final = 16_384
 """gpsd's longest report, SKY with all satellites, is about 10 KiB."""
+_MAX_RECEIVERS: Final = 16
+"""No car has more; whoever tells of others while so many are heard is not listened to."""
 _SILENCE_S: Final = 30.0
 """After this long without a report gpsd is called again: a host that lost its power does not hang up."""
+_MAX_NAME: Final = 256
 _WATCH: Final = b'?WATCH={"enable":true,"json":true};\n'
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _KEYS: Final = tuple(signal.key for signal in GPS_SIGNALS)
@@ -83,7 +86,7 @@ def parse_tpv(line: bytes) -> Fix | None:
         return None
     if not isinstance(report, dict) or report.get("class") != "TPV":
         return None
-    utc_ms, device = _utc_ms(report.get("time")), str(report.get("device", ""))
+    utc_ms, device = _utc_ms(report.get("time")), _name(report.get("device"))
     mode, place = _mode(report.get("mode")), _place(report.get("lat"), report.get("lon"))
     if not mode or place == [0.0, 0.0]:
         # A receiver that says exactly (0, 0) has no place, whatever mode it says: no car is in the Gulf of Guinea.
@@ -155,7 +158,9 @@ class GpsdGps:
         if fix is None:
             return
         now_ms = self._clock()
-        self._fixes[fix.device] = (fix, now_ms)
+        fresh = self._fresh(now_ms)
+        if fix.device in fresh or len(fresh) < _MAX_RECEIVERS:
+            self._fixes = fresh | {fix.device: (fix, now_ms)}
         self._choose(now_ms)
         # A receiver without a fix tells the time of its own, unset clock.
         if fix.device == self._device and fix.mode and fix.utc_ms is not None:
@@ -163,10 +168,13 @@ class GpsdGps:
 
     def _choose(self, now_ms: int) -> None:
         """Choose whose report counts, and forget the receivers that fell silent; with none left all stays as it was."""
-        fresh = {device: heard for device, heard in self._fixes.items() if now_ms - heard[1] <= STALE_MS}
+        fresh = self._fresh(now_ms)
         if fresh:
             self._fixes = fresh
             self._device = max(fresh, key=lambda device: (fresh[device][0].mode, device == self._device))
+
+    def _fresh(self, now_ms: int) -> dict[str, tuple[Fix, int]]:
+        return {device: heard for device, heard in self._fixes.items() if now_ms - heard[1] <= STALE_MS}
 
     def _lost(self) -> None:
         self._fixes = {}
@@ -223,6 +231,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def _name(value: object) -> str:
+    return value[:_MAX_NAME] if isinstance(value, str) else ""
 
 
 def _mode(value: object) -> Literal[0, 2, 3]:

@@ -64,6 +64,7 @@ class Look:
     Attributes:
         at_ms: Now.
         rpm, speed: As the car said; None where it said nothing.
+        has_rpm: Whether the car has an engine speed to tell; of an electric one the speed tells that it is on.
         voltage_v, voltage_ms: At the plug, and when that was measured; None and None while unknown.
         sent: Whether the packet that was closed when the car fell asleep has its receipt.
     """
@@ -74,6 +75,7 @@ class Look:
     voltage_v: float | None = None
     voltage_ms: int | None = None
     sent: bool = False
+    has_rpm: bool = True
 
     @property
     def known_v(self) -> float | None:
@@ -119,7 +121,7 @@ class Power:
 
     def _awake(self, look: Look) -> Order | None:
         limits, voltage_v = self.limits, look.known_v
-        if look.rpm is not None:
+        if look.rpm is not None or (look.speed is not None and not look.has_rpm):
             self._told_ms = look.at_ms
         low = voltage_v is not None and voltage_v < limits.charging_v
         self._has_charged |= voltage_v is not None and not low

@@ -206,7 +206,8 @@ class Recorder:
         """Let `power` conclude from what the car said."""
         state = self.sources.car.state()
         rpm, speed = (cast("float | None", sample.values.get(key)) for key in ("rpm", "speed"))
-        look = Look(self.elapsed_ms(), rpm, speed, state.voltage_v, state.voltage_ms, self.sent())
+        has_rpm = sample.why.get("rpm") != "unsupported"
+        look = Look(self.elapsed_ms(), rpm, speed, state.voltage_v, state.voltage_ms, self.sent(), has_rpm)
         if self.power.heard(look) == "command":
             self.power_changed("command")
 

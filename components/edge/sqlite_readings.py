@@ -21,7 +21,7 @@ from typing import Any, Literal
 from components.edge import minute, sqlite_spool
 from components.edge.sqlite_spool import SpoolFaultError, SpoolFile
 from components.sqlite_file import transaction
-from components.wire import envelope
+from components.wire import envelope, strict_json
 from components.wire.packet import Lost
 
 Kind = Literal["session", "identity", "dtcs", "reading", "lost", "audit"]
@@ -49,13 +49,16 @@ _FROM_VERSION_1 = """
 ALTER TABLE floor ADD COLUMN bare_ms INTEGER;
 CREATE TABLE declared (key TEXT PRIMARY KEY) STRICT
 """
+_MAX_DEPTH = 6
+_MAX_BODY = 1024 * 1024
+"""A reading of everything is 2 KB; the codes of a car that has every one there is are some ten."""
 _COLUMNS = "seq, session, kind, at_ms, body, crc"
 _INSERT = "INSERT INTO rows (seq, session, kind, at_ms, body, crc) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `body` is None where the checksum does not hold."""
+    """One row; `body` is None where the checksum does not hold, or what stands there is no JSON object."""
 
     seq: int
     session: str
@@ -256,8 +259,13 @@ class ReadingsReader:
 
 
 def body_of(stored: str | bytes) -> dict[str, Any]:
-    """Return the body of a row that is sound, as it stands in the file."""
-    body: dict[str, Any] = json.loads(stored if isinstance(stored, str) else _inflated(stored))
+    """Return the body of a row, as it stands in the file; ValueError where no recorder wrote that."""
+    data = stored.encode() if isinstance(stored, str) else _inflated(stored)
+    if len(data) > _MAX_BODY:
+        raise ValueError(f"a body of more than {_MAX_BODY} bytes")
+    body = strict_json.loads(data, _MAX_DEPTH)
+    if not isinstance(body, dict):
+        raise ValueError("a body is an object")  # noqa: TRY004 - as for what is no JSON
     return body
 
 
@@ -267,7 +275,10 @@ def _deflated(text: str) -> bytes:
 
 
 def _inflated(stored: bytes) -> bytes:
-    return zlib.decompressobj(_BITS, zdict=_DICTIONARY).decompress(stored)
+    try:
+        return zlib.decompressobj(_BITS, zdict=_DICTIONARY).decompress(stored, _MAX_BODY + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 def _crc(session: str, kind: str, at_ms: int, stored: str | bytes) -> int:
@@ -277,6 +288,13 @@ def _crc(session: str, kind: str, at_ms: int, stored: str | bytes) -> int:
 
 def _read(rows: Iterable[tuple[int, str, str, int, str | bytes, int]] | sqlite3.Cursor) -> list[Row]:
     return [
-        Row(seq, session, kind, at_ms, body_of(stored) if crc == _crc(session, kind, at_ms, stored) else None)
+        Row(seq, session, kind, at_ms, _believed(stored) if crc == _crc(session, kind, at_ms, stored) else None)
         for seq, session, kind, at_ms, stored, crc in rows
     ]
+
+
+def _believed(stored: str | bytes) -> dict[str, Any] | None:
+    try:
+        return body_of(stored)
+    except ValueError:
+        return None

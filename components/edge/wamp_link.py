@@ -21,10 +21,12 @@ from components.edge.wamp_trust import WampTrust
 from components.lane import Lane
 from components.packet_log import Event, tell
 from components.timers import Timer, Timers
+from components.wamp_procedure import guarded
 from components.wire import envelope, receipt, topics
 from components.wire.errors import RejectedError
 
 _RETRY_AFTER_S = 5
+_COUNTED = (*receipt.STATUSES, "published", "foreign", "bad")
 _AWAY = (TransportLost, ApplicationError, SerializationError, PayloadExceededError)
 
 
@@ -43,6 +45,10 @@ class WampLink:
         reactor: Its `seconds` is elapsed time.
         trust: Whose receipts count.
         ran_ms: Time that agents have run, for retention.
+
+    Attributes:
+        counts: Packets published; receipts by status; of those `foreign` ones, about nothing that waits here (another
+            device's, or heard before); messages that are no receipts of the server (`bad`, and `bad.<check>`).
     """
 
     reactor: Timers
@@ -52,7 +58,7 @@ class WampLink:
     outbox_lane: Lane
     trust: WampTrust
     ran_ms: Callable[[], int]
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*receipt.STATUSES, "published", "bad"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     _session: ApplicationSession | None = None
     _seqs: dict[str, int] = field(default_factory=dict)
     _ids: dict[str, str | None] = field(default_factory=dict)
@@ -74,7 +80,7 @@ class WampLink:
         # A half-open session of ours may still hold the procedures.
         options = RegisterOptions(force_reregister=True, details_arg="details")
         for name, procedure in device.procedures().items():
-            await session.register(procedure, topics.device_procedure(self.device, name), options=options)
+            await session.register(guarded(procedure), topics.device_procedure(self.device, name), options=options)
         self._session = session
         self.tell("online", {})
         self.trust.joined(session)
@@ -165,7 +171,8 @@ class WampLink:
                 raise RejectedError("grammar", "receipts are one byte string")  # noqa: TRY301 - one way out
             receipts, newest_kid = receipt.verify(args[0], self.trust.receipt_keys)
         except RejectedError as error:
-            self.counts["bad"] += 1
+            for name in ("bad", f"bad.{error.code}"):
+                self.counts[name] = self.counts.get(name, 0) + 1
             self._log.warn("receipts that do not count: {error}", error=error)
             return
         self.trust.announced(self._session, newest_kid)
@@ -176,6 +183,7 @@ class WampLink:
         now = self.reactor.seconds()
         for one in receipts:
             self.counts[one.status] += 1
+            self.counts["foreign"] += one.envelope_sha256 not in self._seqs
             if one.status == "retry":
                 if (seq := self._seqs.get(one.envelope_sha256)) is not None:
                     after_s = _RETRY_AFTER_S if one.retry_after_s is None else one.retry_after_s

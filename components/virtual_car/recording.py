@@ -4,6 +4,7 @@ Reading the file is the one thing here that is not pure.
 """
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from components.virtual_car.moment import Moment, Place, Value
 from components.virtual_car.pids import BY_KEY
 
 LOOP_MS = 60_000
+_MAX_BYTES = 16 * 1024 * 1024
+_MAX_WORDS = 300
 
 
 class UnreadableRecordingError(Exception):
@@ -104,19 +107,27 @@ def load_recording(path: Path) -> Recording:
         UnreadableRecordingError: There is no such file, it is not of this form, or a value does not fit its PID.
     """
     try:
-        document = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise UnreadableRecordingError(
+                path, f"has more than {_MAX_BYTES} bytes", "record less than a minute at once"
+            )
+        document = json.loads(text)
     except OSError as error:
         raise UnreadableRecordingError(
             path, f"cannot be read: {error.strerror}", "name a recording that exists and may be read"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableRecordingError(
             path, f"is not JSON: {error}", "a recording has the form of real_minute.json"
         ) from error
     try:
         return Recording(_rows(document))
-    except (ValueError, TypeError) as error:
-        raise UnreadableRecordingError(path, str(error), "a recording has the form of real_minute.json") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UnreadableRecordingError(
+            path, str(error)[:_MAX_WORDS], "a recording has the form of real_minute.json"
+        ) from error
 
 
 def _rows(document: object) -> list[Row]:
@@ -183,6 +194,6 @@ def _place(reading: Mapping[str, object], where: str) -> Place | None:
 
 
 def _number(value: object, where: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf):
         return value
     raise TypeError(f"{where}: wanted a number or null, got {value!r}")

@@ -40,6 +40,11 @@ def key_id(public_key: bytes) -> str:
     return sha256(public_key).hexdigest()[:16]
 
 
+def is_kid(text: str) -> bool:
+    """Tell whether this can be the name of a key."""
+    return re.fullmatch(_KID, text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """A key of the server for which packets are sealed.

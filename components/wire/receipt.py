@@ -27,7 +27,7 @@ MAX_RETRY_AFTER_S: Final = 3600
 _SHA256: Final = "[0-9a-f]{64}"
 _KID: Final = "[0-9a-f]{16}"
 _CODE: Final = "[a-z][a-z_]{0,39}"
-_PACKET: Final = f"{ID_PATTERN}/[0-9a-f]{{16}}/[0-9]{{8}}T[0-9]{{6}}Z"
+PACKET_ID: Final = f"{ID_PATTERN}/[0-9a-f]{{16}}/[0-9]{{8}}T[0-9]{{6}}Z"
 _KEYS: Final = {"envelope", "packet", "status", "code", "retry_after_s"}
 
 
@@ -131,7 +131,7 @@ def _receipt(form: object) -> Receipt:
         raise ValueError(f"retry_after_s: 0 to {MAX_RETRY_AFTER_S}, and only with retry")
     return Receipt(
         _text("envelope", form["envelope"], _SHA256),
-        None if form["packet"] is None else _text("packet", form["packet"], _PACKET),
+        None if form["packet"] is None else _text("packet", form["packet"], PACKET_ID),
         status,
         _text("code", form["code"], _CODE) if "code" in form else None,
         after,

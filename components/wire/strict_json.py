@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from typing import Final
+from typing import Final, cast
 
 _ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
@@ -20,8 +20,8 @@ def loads(data: bytes, max_depth: int) -> object:
         max_depth: How many arrays and objects may stand inside each other.
 
     Raises:
-        ValueError: Not JSON, deeper than `max_depth`, a duplicate key, or a number that is not finite or has more
-            than 17 digits before its point.
+        ValueError: Not JSON, deeper than `max_depth`, a duplicate key, half a surrogate pair, or a number that is not
+            finite or has more than 17 digits before its point.
     """
     # Before json reads it: its own answer to deep nesting is the stack's limit, to long numbers quadratic time.
     outside = _outside_strings(data)
@@ -29,7 +29,11 @@ def loads(data: bytes, max_depth: int) -> object:
     if _LONG.search(outside):
         raise ValueError("a number has more than 17 digits")
     # json.loads would take bytes too, but guesses at UTF-16 and UTF-32.
-    return _DECODER.decode(data.decode())
+    found = _DECODER.decode(data.decode())
+    if b"\\" in data:
+        # Half a surrogate pair can be escaped, but no store and no log can write it.
+        json.dumps(found, ensure_ascii=False).encode()
+    return cast("object", found)
 
 
 def dumps(value: object) -> bytes:

@@ -41,6 +41,8 @@ HPKE_SUITE: Final = "HPKE-X25519-SHA256-A256GCM"
 TAG_BYTES: Final = 16
 _AES_KEY_BYTES: Final = 32
 _ENC_BYTES: Final = 32
+_RSA_BITS: Final = (1024, 8192)
+"""A server makes 3072. A shorter one than these is a toy, a longer one costs whoever seals for it seconds."""
 _OAEP: Final = padding.OAEP(padding.MGF1(PYCA_SHA256()), PYCA_SHA256(), None)
 _HPKE: Final = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _PEM: Final = re.compile(r"-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=\n]+)\n-----END PUBLIC KEY-----\n?")
@@ -86,9 +88,13 @@ def _read_rsa(text: str) -> tuple[bytes, RSA.RsaKey]:
         raise ValueError("no PEM of a public key")
     try:
         der = base64.b64decode(match[1].replace("\n", ""), validate=True)
-    except binascii.Error as error:
+        key = RSA.import_key(der)
+    except (binascii.Error, IndexError, TypeError) as error:
+        # pycryptodome counts on bytes that a broken structure does not have.
         raise ValueError(str(error)) from error
-    return der, RSA.import_key(der)
+    if key.has_private() or not _RSA_BITS[0] <= key.size_in_bits() <= _RSA_BITS[1]:
+        raise ValueError(f"no public key of {_RSA_BITS[0]} to {_RSA_BITS[1]} bits")
+    return der, key
 
 
 def _seal_rsa(plaintext: bytes, header: bytes, key: RSA.RsaKey, random: Random) -> Sealed:

@@ -86,3 +86,23 @@ def test_no_adapter_is_one_line_that_names_the_reason(port: str, capsys: pytest.
 def test_json_without_once_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["car", "--json"]) == 2
     assert "--json goes with --once" in capsys.readouterr().err
+
+
+def test_without_a_terminal_it_is_shown_once(car: VirtualCar, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["car", "--port", car.obd_tcp]) == 0
+    assert "P0420" in capsys.readouterr().out
+
+
+def test_a_slow_bus_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with VirtualCar(Options(latency_s=0.06, baud=38_400, bus=3)) as slow:
+        signals = looked_at(slow.obd_tcp, capsys)["signals"]
+    reasons = {key: one["reason"] for key, one in signals.items() if one["reason"] is not None}
+    assert reasons == {"dtc_ff": "no_data"}
+
+
+def test_a_car_that_is_off_is_told_by_its_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    with VirtualCar(Options(latency_s=0.002)) as parked:
+        parked.order({"ignition": "off"})
+        found = looked_at(parked.obd_tcp, capsys)
+    assert (found["voltage"], found["protocol"], found["dtcs"]) == (12.4, None, None)
+    assert {one["reason"] for one in found["signals"].values()} <= {"no_data", "bus_error"}

@@ -52,6 +52,7 @@ def test_a_summary_is_all_that_is_stored_and_fed_and_a_place_is_nowhere(fleet: F
     assert odograph("minutes", "car_01", *access(fleet)).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_readings_file_that_breaks_while_it_drives_is_told_of_in_the_archive(fleet: Fleet) -> None:
     spool = fleet.cars[0].spool
     with (spool / "readings.db").open("r+b") as file:

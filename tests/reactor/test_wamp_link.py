@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
-from components.wire import receipt, topics
+from components.wire import receipt, strict_cbor, topics
 from components.wire.receipt import Receipt
 from tests.edge_parts import ONE, T0, InlineLane, as_lane, ed25519, server_bundle, wamp_trust
 
@@ -317,3 +317,27 @@ def test_after_the_end_nothing_is_published_whatever_comes(bench: Bench) -> None
     bench.keep(2)
     assert session.packets == [b"sealed 1"]
     assert bench.clock.getDelayedCalls() == []
+
+
+def test_forged_and_foreign_receipts_are_told_apart_and_settle_nothing(bench: Bench) -> None:
+    session = bench.join()
+    bench.keep(1)
+    hear = session.subscribed[topics.receipt("car_one")]
+    good = receipt.sign([Receipt(receipt.digest(b"sealed 1"), None, "stored")], "a" * 16, signer(SERVER))
+    version_2 = b'{"v":2,"receipts":[],"newest_kid":"aaaaaaaaaaaaaaaa"}'
+    signed = strict_cbor.dumps([version_2, signer(SERVER)(b"odograph-receipt-v1" + version_2)])
+    for evil in (good[:-1], b"", b"\x00" * 300_000, signed, "text", None, bytearray(good)):
+        hear(evil)
+    hear(good, good)
+    bench.hear("stored", 1, by=OTHER)
+    bench.hear("stored", 2, 3)  # of another device, or of packets that are settled
+    bench.hear("retry", 4, code="queue_full", retry_after_s=3600)
+    counts = bench.link.counts
+    assert {name: count for name, count in counts.items() if name.startswith("bad")} == {
+        "bad": 9, "bad.grammar": 6, "bad.size": 1, "bad.schema": 1, "bad.signature": 1
+    }  # fmt: skip
+    assert (counts["foreign"], counts["stored"], counts["retry"]) == (3, 2, 1)
+    assert bench.outbox.counts().waiting == 1
+    hear(good)
+    hear(good)
+    assert (bench.outbox.counts().receipted, counts["foreign"]) == (1, 4)

@@ -12,6 +12,7 @@ from components.cloud.keys import load_server_keys
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Principal
 from components.console.__main__ import run
+from components.edge import config
 from components.keyfile import read_key_file
 from components.wire import bundle, enrolment
 from components.wire.errors import ConfigError
@@ -49,6 +50,39 @@ def test_init_refuses_what_is_there_and_changes_nothing(home: Path, capsys: pyte
     assert run(["init", "--home", str(home)]) == 2
     assert capsys.readouterr().err == f"odograph: {home} is there already: choose another --home; nothing was changed\n"
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_init_tls_gives_a_certificate_to_a_home_that_is_there_and_renews_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert run(["init", "--tls", "--host", "router.example.org", "--home", str(home)]) == 0
+    assert str(home / "tls" / "ca.pem") in capsys.readouterr().out
+    ca, router = (home / "tls" / "ca.pem").read_bytes(), (home / "tls" / "router.pem").read_bytes()
+    assert run(["init", "--tls", "--home", str(home)]) == 0
+    said = capsys.readouterr().out
+    assert f"{home}/tls/router.pem for localhost 127.0.0.1 router.example.org until " in said
+    assert "ca.pem" not in said
+    assert (home / "tls" / "ca.pem").read_bytes() == ca
+    assert (home / "tls" / "router.pem").read_bytes() != router
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_host_without_tls_and_a_ca_without_wss_are_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["init", "--host", "router.example.org", "--home", str(tmp_path / "other")]) == 2
+    assert capsys.readouterr().err.startswith("odograph: --host goes with --tls")
+    assert run(["init", "--tls", "--home", str(home)]) == 0
+    ca, bundle_file, pi = home / "tls" / "ca.pem", home / "server.pub.json", tmp_path / "pi"
+    device = ["edge", "init", "--device", "car_one", "--server", str(bundle_file), "--home", str(pi), "--ca", str(ca)]
+    capsys.readouterr()
+    assert run([*device, "--router", "ws://router.example.org/ws"]) == 2
+    assert "is no URL of TLS" in capsys.readouterr().err
+    assert not pi.exists()
+    assert run([*device, "--router", "wss://router.example.org/ws"]) == 0
+    assert config.load(pi / "edge.toml").router.ca == pi / "ca.pem"
+    assert (pi / "ca.pem").read_bytes() == ca.read_bytes()
 
 
 def test_init_where_nothing_can_be_made_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -280,3 +280,9 @@ def test_each_drive_shows_anew_whether_the_voltage_tells() -> None:
     car.asleep()
     assert car.show(looks(rpm=800.0, voltage_v=12.6)) == "wake"
     assert tried_s(car.asleep(), 30) == [10, 20]
+
+
+def test_a_car_without_an_engine_speed_is_on_as_long_as_it_tells_its_speed() -> None:
+    electric = looks(speed=0, voltage_v=12.9)
+    assert Car().keep_showing(replace(electric, has_rpm=False), 300) == []
+    assert Car().keep_showing(electric, 60) == [(21.0, "sleep")]

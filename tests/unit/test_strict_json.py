@@ -65,6 +65,9 @@ def test_what_is_written_is_read_back_at_its_depth_and_no_shallower(value: objec
         '"\n"',
         '\\"[[[[[[[[',
         '1"2',
+        '"\\ud800"',
+        '{"\\udfff":1}',
+        '["\\ude00\\ud83d"]',
     ],
 )
 def test_what_is_no_strict_json_is_refused(text: str) -> None:

@@ -1,0 +1,98 @@
+"""Evil command lines and evil answers: one line on standard error and an exit code, never a traceback."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.console import operate, show
+from components.console.__main__ import run
+from components.virtual_car.recording import UnreadableRecordingError, load_recording
+from components.wire.errors import BadInputError
+
+ODD = {
+    "no UTF-8": "\udcff", "a NUL": "a\0b", "an escape": "\x1b[31mred", "a line end": "car_one\n",
+    "a megabyte": "x" * 10**6, "an override": "\u202egnp.exe",
+}  # fmt: skip
+COMMANDS = {
+    "status": ("status", "{}"),
+    "minutes": ("minutes", "{}", "--archive", "sqlite:x"),
+    "archive": ("minutes", "car_one", "--archive", "{}"),
+    "router": ("status", "car_one", "--router", "{}"),
+    "key": ("status", "car_one", "--key", "{}"),
+    "since": ("minutes", "car_one", "--since", "{}"),
+    "add": ("device", "add", "car_one", "--pubkey", "ab" * 32, "--account", "{}"),
+    "init": ("edge", "init", "--device", "car_one", "--server", "{}", "--home", "home"),
+    "config": ("persist", "--config", "{}"),
+    "command": ("{}",),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("odd", ODD)
+def test_an_argument_that_nothing_could_take_is_one_line_and_exit_code_2(
+    command: str, odd: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([part.replace("{}", ODD[odd]) for part in COMMANDS[command]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("odograph: the argument ")
+    assert len(said.splitlines()) == 1
+    assert said.isascii() or "…" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "Car"), ("status", "car_one", "--router", "ws://a:99999"), ("status", "car_one", "--router", ""),
+        ("minutes", "car_one", "--since", "2026-13-01"), ("minutes", "car_one", "--since", "9" * 30),
+        ("minutes", "car_one", "--archive", "file:x"), ("minutes", "car_one", "--archive", "sqlite:"),
+        ("minutes", "car_one", "--archive", "mongodb://"), ("minutes", "car_one", "--archive", "mongodb://h:99999/d"),
+        ("persist", "--config", "/dev/null/x"), ("persist", "--config", "/"), ("edge", "--config", "/dev/zero"),
+        ("feed", "tail", "--feed", "kafka://h:99999"), ("car", "--baud", "9" * 5_000), ("demo", "--for", "nan"),
+    ],
+)  # fmt: skip
+def test_an_argument_out_of_form_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+ANSWERS: tuple[Any, ...] = (None, 5, "x", [], {}, [[]], {"device": {}}, [{"id": 1}], {"recorder": None}, {"dtcs": 5})
+
+
+@pytest.mark.parametrize("view", [show.status, show.codes, show.devices, lambda one: show.minutes([one])])
+def test_an_answer_of_another_shape_is_one_error(view: Any) -> None:  # noqa: ANN401 - one of show's
+    for found in ANSWERS:
+        try:
+            operate._print(found, view, as_json=False)
+        except BadInputError as error:
+            assert error.code == "answer"  # noqa: PT017 - an empty list of devices is one
+
+
+def test_what_a_car_says_commands_no_terminal_and_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show.rows("\x1b]0;t\x07", ("a",), [("\x1b[2J[red]x[/nothing]",)])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "[red]x[/nothing]" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "{" * 100_000, "9" * 10_000, '{"minute":NaN}', "", "null", "[]", '{"minute":5,"readings":[]}',
+     '{"minute":"2026-01-01T00:00:00Z","readings":[{"time":"2026-01-01T00:00:00Z","rpm":1e400}]}',
+     '{"minute":"2026-01-01T00:00:00Z","readings":[{"time":"2026-01-01T00:00:00Z","rpm":"' + "x" * 10_000 + '"}]}',
+     '{"minute":"2026-01-01T00:00:00Z","readings":[{"time":"9999-12-31T23:59:59-23:59"}]}'],
+    ids=range(11),
+)  # fmt: skip
+def test_a_recording_that_is_none_is_one_short_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.json"
+    path.write_text(text)
+    with pytest.raises(UnreadableRecordingError) as caught:
+        load_recording(path)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_recording_without_end_is_not_read() -> None:
+    with pytest.raises(UnreadableRecordingError, match="more than"):
+        load_recording(Path("/dev/zero"))
