@@ -141,6 +141,7 @@ class FakeCar:
         away: When set, there is no car: this is every signal's reason.
         clearing: What clear_dtcs says.
         cleared: How often it was told to clear.
+        keep_ms: How long a value of each sample holds when the next one does not come.
         voltage_v: What its adapter measures; it is measured by every `sample` and `rest`.
         rested: How often it was left in peace since it was last asked for values.
     """
@@ -153,6 +154,7 @@ class FakeCar:
         self.away = ""
         self.clearing: Literal["cleared", "refused", "unknown"] = "cleared"
         self.cleared = 0
+        self.keep_ms: dict[str, int | None] = {}
         self.vin: str | None = "1ZZVCAR59T0197980"
         self.voltage_v: float | None = 12.6
         self.rested = 0
@@ -176,7 +178,7 @@ class FakeCar:
         self.rested = 0
         there = {key: self.values[key] for key in keys if key in self.values and not self.away}
         why = {key: self.away or "unsupported" for key in keys if key not in there}
-        return Sample(there, dict.fromkeys(there, self._clock()), why)
+        return Sample(there, dict.fromkeys(there, self._clock()), why, self.keep_ms)
 
     def read_dtcs(self, deadline_ms: int) -> DtcReport:
         del deadline_ms

@@ -10,7 +10,7 @@ bottom. `obd_link` plays it on the line.
 Source: ELM327 data sheet for the AT commands; SAE J1979 for modes 01 and 09.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -90,12 +90,18 @@ def set_up(known: Acquaintance, reset: Ask, protocol: str) -> Script:
         AwayError: It is silent, or does not understand what it must.
     """
     answer = yield reset
-    # Answers to what was asked before the reset may still come; the banner is what ends them.
+    said: list[str] = []
+    # Answers to what was asked before the reset may still come; the banner, which has its version's digits, is what
+    # ends them. Of a clone whose banner has none it is what was said last.
     while not (banner := [line for line in answer.text_lines if any(map(str.isdigit, line))]):
-        if not answer.prompted:
-            raise AwayError("timeout", answer.words or f"no answer to {reset.command}")
         if "?" in answer.text_lines:
             raise AwayError("adapter_error", f"{reset.command}: ?")
+        said += [line for line in answer.text_lines if line != "OK"]
+        if not answer.prompted:
+            if not said:
+                raise AwayError("timeout", f"no answer to {reset.command}")
+            banner = said
+            break
         answer = yield None
     known.adapter = banner[-1]
     for command in ("ATE0", "ATL0", "ATS0", "ATH1", f"ATSP{'0' if protocol == 'auto' else protocol}"):
@@ -128,14 +134,7 @@ def meet(known: Acquaintance) -> Script:
         raise AwayError(
             _why(first), first.words or "no answer to 0100", is_bus=first.prompted and not first.lost_settings
         )
-    answer = yield Ask("ATDPN")
-    _check_settings(answer, "ATDPN")
-    # "A6": found by itself to be 6.
-    number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
-    try:
-        bus = Bus(number[-1:])
-    except ValueError as error:
-        raise AwayError("bus_error", str(error), is_bus=True) from error
+    bus = yield from _ask_bus(first.hex_lines)
     maps, why = parse_pids(heard := bus.messages(first.hex_lines), 1, {0x00: 4})
     if not maps or heard.broken:
         # Bytes came but none of them whole: are headers off, after a reset that nobody saw?
@@ -143,11 +142,53 @@ def meet(known: Acquaintance) -> Script:
     known.bus = bus
     known.calibration = None
     known.pids = yield from _ask_what_it_has(bus, maps)
+    yield from _ask_vin(known, bus)
+
+
+def _ask_bus(heard: Sequence[str]) -> Generator[Ask | None, Answer, Bus]:
+    """Ask on which bus the car was found.
+
+    Args:
+        heard: The car's lines so far. A clone that knows neither command shows there what CAN it is, but not how fast.
+
+    Raises:
+        AwayError: It is none of OBD-II's.
+    """
+    answer = yield Ask("ATDPN")
+    _check_settings(answer, "ATDPN")
+    # "A6": found by itself to be 6.
+    number = answer.text_lines[-1] if answer.text_lines else (answer.hex_lines or ("",))[-1]
+    if number == "?":
+        answer = yield Ask("ATDP")
+        _check_settings(answer, "ATDP")
+        names = {bus.name: number for number in "123456789" if (bus := Bus(number))}
+        by_name = [number for name, number in names.items() if name in answer.words]
+        by_header = [number for header, number in _CAN_BY_HEADER.items() if heard[0].startswith(header)]
+        number = next(iter(by_name + by_header), number)
+    try:
+        return Bus(number[-1:])
+    except ValueError as error:
+        raise AwayError("bus_error", str(error), is_bus=True) from error
+
+
+_CAN_BY_HEADER: Final = {"7E": "6", "18DAF1": "7"}
+"""A bus of this form; the other one of it (8, 9) differs in its speed only, which is the adapter's business."""
+
+
+def _ask_vin(known: Acquaintance, bus: Bus) -> Script:
+    """Ask for the VIN; one that hangs the adapter costs its time and not the car.
+
+    Raises:
+        AwayError: The adapter does not listen any more.
+    """
     answer = yield Ask("0902", 2 * COMMAND_MS)
     known.vin, known.vin_why = parse_vin(bus.messages(answer.hex_lines), is_can=bus.is_can)
-    if known.vin is None and not answer.hex_lines:
+    if known.vin is None and not (answer.prompted and answer.hex_lines):
         known.vin_why = _why(answer)
-    _check_settings(answer, "0902")
+    if answer.prompted:
+        _check_settings(answer, "0902")
+    else:
+        yield from agree_again(known.adapter)
 
 
 def _ask_what_it_has(
@@ -231,7 +272,8 @@ def look_again(known: Acquaintance, bus: Bus) -> Script:
     """Ask once more what the car has: an ECU may have slept through the first time. The first time also: what it is.
 
     Args:
-        known: Gets what is new in `pids`, and `calibration`; nothing that was known is forgotten.
+        known: Gets what is new in `pids`, and `calibration`, and the VIN where its first answer did not come; nothing
+            that was known is forgotten.
         bus: The car's.
 
     Raises:
@@ -244,6 +286,8 @@ def look_again(known: Acquaintance, bus: Bus) -> Script:
     found = (yield from _ask_what_it_has(bus, maps)) if maps else {}
     ecus = sorted({*known.pids, *found})
     known.pids = {ecu: known.pids.get(ecu, frozenset()) | found.get(ecu, frozenset()) for ecu in ecus}
+    if known.vin_why == "timeout":
+        yield from _ask_vin(known, bus)
     if known.calibration is None:
         answer = yield Ask("0904", 2 * COMMAND_MS)
         if not answer.prompted:
@@ -263,10 +307,13 @@ def supported_pids(base: int, bits: bytes) -> list[int]:
 
 
 def parse_voltage(answer: Answer) -> float | None:
-    """Return what ATRV says (`12.6V`); None when that is no voltage of a car."""
+    """Return what ATRV says (`12.6V`); None when that is no voltage of a car.
+
+    A clone that does not measure says `0.0V`; a starter leaves a battery more than 6 V.
+    """
     for line in (*answer.text_lines, *answer.hex_lines):
         number = line.upper().removesuffix("V")
-        if number.replace(".", "", 1).isdecimal() and number.isascii() and float(number) < 50:
+        if number.replace(".", "", 1).isdecimal() and number.isascii() and 6 <= float(number) < 50:
             return float(number)
     return None
 

@@ -21,7 +21,7 @@ again without, and the pattern is learnt again; after three times it is not give
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -64,16 +64,17 @@ class Grouping:
     Args:
         bus: The car's; None while there is none, and nothing is asked.
         pids: What each ECU has.
+        silent: Keys of what is known not to answer, though it has it.
     """
 
-    def __init__(self, bus: Bus | None, pids: Mapping[str, frozenset[int]]) -> None:
+    def __init__(self, bus: Bus | None, pids: Mapping[str, frozenset[int]], silent: Iterable[str] = ()) -> None:
         self._bus = bus
         self._pids = tuple(pids.values())
         self.size = 6 if bus is not None and bus.is_can else 1
         self._is_proven = False
         self._spoilt: Counter[tuple[int, ...]] = Counter()
         self._doubted: set[str] = set()
-        self._silent: set[str] = set()
+        self._silent = set(silent)
         self._counted: dict[tuple[int, ...], bool] = {}
         self._miscounted: Counter[tuple[int, ...]] = Counter()
 

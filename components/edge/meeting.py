@@ -68,6 +68,7 @@ class Meeting:
         }
         asked = [signal for key, signal in self._has.items() if key in wanted]
         self._schedule = Schedule(asked, period_ms, rates)
+        self._unheard = {signal.key for signal in asked}
         self.grouping = Grouping(bus, pids)
         self.timing = Timing()
         self.orders: list[str] = []
@@ -111,6 +112,7 @@ class Meeting:
         missing = [signal for signal in request.signals if said[signal.key] is None]
         self._rejected.update(why for _ in missing)
         self._count_fruitless(request, at_ms, is_fruitful=len(missing) < len(said))
+        self._unheard -= said.keys()
         again = self._learn(request, missing, why, answer, heard)
         for signal in request.signals:
             if (data := said[signal.key]) is not None:
@@ -149,12 +151,13 @@ class Meeting:
         self.look_again_ms = at_ms + _LOOK_AGAIN_MS
         if at_ms - self._learnt_ms >= _LOOK_AGAIN_MS:
             self._learnt_ms = at_ms
-            self.grouping = Grouping(self._bus, self._pids)
+            self.grouping = Grouping(self._bus, self._pids, self.grouping.silent)
 
     def latest(self, keys: Iterable[str], at_ms: int) -> Sample:
         """Return of each of these the latest value, or the reason that there is none."""
         values: dict[str, Value] = {}
         why: dict[str, str] = {}
+        keep_ms: dict[str, int | None] = {}
         for key in keys:
             if (signal := self._has.get(key)) is None:
                 is_wide_band = _WIDE_BAND_CURRENT.get(key) in self._owners
@@ -165,16 +168,19 @@ class Meeting:
                 why[key] = "stale"
             else:
                 values[key] = self._values[key]
-        return Sample(values, {key: self._measured_ms[key] for key in values}, why)
+                keep_ms[key] = stale_ms
+        return Sample(values, {key: self._measured_ms[key] for key in values}, why, keep_ms)
 
     def _learn(
         self, request: Request, missing: Sequence[Signal], why: str, answer: Answer, heard: Heard
     ) -> Collection[Signal]:
         """Learn from an answer how to ask; return what to ask again at once."""
-        if missing and answer.reason == "no_data" and not heard.messages and self.timing.had_no_data():
+        is_news = any(signal.key not in self.grouping.silent for signal in missing)
+        if is_news and answer.reason == "no_data" and not heard.messages and self.timing.had_no_data():
             self.orders += self.timing.commands
             return request.signals
-        if not missing and not request.is_counted and self.timing.answered():
+        # Until each item was asked it is not known which are silent, and their silence would seem the waiting's fault.
+        if not missing and not request.is_counted and not self._unheard and self.timing.answered():
             self.orders += self.timing.commands
         return self.grouping.heard(request, missing, why, len(answer.hex_lines))
 

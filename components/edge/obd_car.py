@@ -16,6 +16,7 @@ taken up by the next call, so an adapter that is slower than the calls is read a
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from components.edge.grouping import Request
@@ -94,12 +95,12 @@ class ObdCar:
             if self._link.state == "ready":
                 break  # otherwise what is left of the time is for mending
         latest = self._latest(self._wanted)
-        return Sample(latest.values, latest.measured_ms, {**latest.why, **self._unwanted})
+        return replace(latest, why={**latest.why, **self._unwanted})
 
     def measure_now(self, keys: tuple[str, ...], deadline_ms: int) -> Sample:
         """See ports.Car."""
         if self._ready(deadline_ms) and self._take_up(deadline_ms):
-            self._ask(self._met.now(keys), deadline_ms)
+            self._ask(self._met.now(keys), deadline_ms, fills_up=False)
         return self._latest(keys)
 
     def rest(self, deadline_ms: int) -> Sample:
@@ -140,8 +141,8 @@ class ObdCar:
             self._meetings = self._link.meetings
             self._met = self._meet()
             self._voltage_ms = self._clock()  # it was asked on the way
-            if (vin := self._link.known.vin) is not None and vin != self._vin:
-                self._vin, self._missed_codes = vin, {}
+        if (vin := self._link.known.vin) is not None and vin != self._vin:
+            self._vin, self._missed_codes = vin, {}
         return ready
 
     def _meet(self) -> Meeting:
@@ -161,11 +162,12 @@ class ObdCar:
             self._ask((), deadline_ms)
         return self._link.state == "ready" and not self._link.is_waiting
 
-    def _ask(self, signals: Sequence[Signal], deadline_ms: int) -> None:
+    def _ask(self, signals: Sequence[Signal], deadline_ms: int, *, fills_up: bool = True) -> None:
         """Ask these, the most urgent first, as long as there is time.
 
         What is on its way at the deadline is taken up by the next call: on a slow adapter no request is in vain. Where
-        the call before had no time for all of its signals, no request is sent half full: what is due again goes along.
+        the call before had no time for all of its signals, no request is sent half full: what is due again goes along,
+        unless `fills_up` says that exactly these are meant.
         """
         was_behind, unanswered = self._is_behind, {signal.key for signal in signals}
         if self._link.is_waiting and isinstance(self._asked, Request):
@@ -173,7 +175,7 @@ class ObdCar:
             signals = [signal for signal in signals if signal not in under_way]
         while self._link.state == "ready" and self._clock() < deadline_ms:
             if not self._link.is_waiting:
-                if was_behind and unanswered and len(signals) < self._met.grouping.size:
+                if fills_up and was_behind and unanswered and len(signals) < self._met.grouping.size:
                     signals = self._met.due(self._clock())
                 if self._met.orders:
                     self._send(self._met.orders.pop(0))

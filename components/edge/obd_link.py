@@ -13,11 +13,12 @@ What it is not: it knows no signal, tier or value (`meeting` does). Its states a
                                                       nothing but refusals: meeting
     looking   look_again (0100, PIDs)      ready      resync
     resync    agree_again (ATI)            ready *    waking
-    resting   rest (ATI, ATRV)             rested     waking
+    resting   rest (ATI, ATRV)             rested -   waking
     rested    nothing                      `advance`: meeting; `rest`: resting
 
     * meeting, when the adapter was searching for the bus, or 5 requests in succession were not answered.
     + resting, when it is `rest` that goes on; it takes meeting, ready, looking and resync to resting, too.
+    - meeting, when it is `advance` that goes on: the rest before it had too little time.
     everywhere: when the port goes away, or sends without end: closed.
 
 The ladder is: resync (drain, ATI), ATWS, ATZ, close and reopen, another port. It drains and asks ATI where others send
@@ -76,6 +77,11 @@ _AFTER: Final[dict[State, tuple[State, State]]] = {
     "resync": ("ready", "waking"),
     "resting": ("rested", "waking"),
 }
+_TOWARDS: Final[dict[tuple[State, State], State]] = {
+    ("rested", "meeting"): "resting",
+    ("ready", "rested"): "meeting",
+}
+"""Where the goal leads elsewhere: by the goal and the state that would come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +226,11 @@ class ObdLink:
         """Ask once and wait until the deadline, which is the request's limit too."""
         if self.state == "ready":
             self.send(command, concerns, max(0, deadline_ms - self._clock()))
-        # The limit is the deadline, so an answer or its absence is there by then.
-        return self.reply(deadline_ms) or Reply(Answer(reason="timeout"), Heard(()), self._clock())
+        if (reply := self.reply(deadline_ms)) is None:
+            # The clock ticked between the deadline and the limit.
+            self._enter("resync")
+            reply = Reply(Answer(reason="timeout"), Heard(()), self._clock())
+        return reply
 
     def look_again(self) -> None:
         """Ask once more what the car has, in state `ready`; what is new is a new meeting."""
@@ -317,7 +326,7 @@ class ObdLink:
         after = _AFTER[self.state][0]
         if self.state == "resync" and self._unanswered >= _MAX_UNANSWERED:
             after = "meeting"
-        self._enter("resting" if after == "meeting" and self._goal == "rested" else after)
+        self._enter(_TOWARDS.get((self._goal, after), after))
 
     def _judge(self, answer: Answer) -> None:
         """What an answer to a request, or its absence, means for the connection."""

@@ -19,11 +19,25 @@ class Sample:
         values: By signal key.
         measured_ms: Elapsed ms at which each of `values` was received; same keys.
         why: Reason by signal key (wire.signals.REASONS) for each of the source's signals that has no value.
+        keep_ms: By signal key the age up to which its value may be shown where no newer sample comes; None: as long as
+            the connection holds. A value that is not in it holds for this sample only.
     """
 
     values: Mapping[str, Value]
     measured_ms: Mapping[str, int]
     why: Mapping[str, str]
+    keep_ms: Mapping[str, int | None] = field(default_factory=dict)
+
+    def kept(self, at_ms: int) -> "Sample":
+        """Return what of this is still to be shown at `at_ms`, where no newer sample came: the rest is `timeout`."""
+        keep_ms = {key: limit_ms for key, limit_ms in self.keep_ms.items() if key in self.values}
+        measured = {
+            key: self.measured_ms[key]
+            for key, limit_ms in keep_ms.items()
+            if limit_ms is None or at_ms - self.measured_ms[key] <= limit_ms
+        }
+        why = {key: "timeout" for key in (*self.values, *self.why) if key not in measured}
+        return Sample({key: self.values[key] for key in measured}, measured, why, keep_ms)
 
 
 @dataclass(frozen=True, slots=True, order=True)

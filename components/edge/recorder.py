@@ -36,6 +36,7 @@ from components.wire.times import iso_ms
 _DTC_EVERY_MS = 60_000
 _DTC_DEADLINE_MS = 5_000
 _DTC_AGAIN_MS = 10_000
+_NO_SAMPLE = Sample({}, {}, {signal.key: "timeout" for signal in OBD_SIGNALS})
 
 
 class Journal(Protocol):
@@ -102,11 +103,13 @@ class Recorder:
     lost: int = 0
     trouble: str = ""
     _pending: Deferred[Sample] | None = None
+    _latest_sample: Sample = _NO_SAMPLE
     _asking: Deferred[None] | None = None
     _resting: Deferred[None] | None = None
     _gps_time: Confirmation = field(default_factory=Confirmation)
     _doubts: set[tuple[str, str]] = field(default_factory=set)
     _identity: Identity | None = None
+    _vin: tuple[str | None, str] = None, "no_data"
     _written: tuple[str, int] | None = None
     _opened: str = ""
     _dtcs_due_ms: int = 0
@@ -211,6 +214,7 @@ class Recorder:
     def _wake(self) -> None:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
         self._at_rest = False
+        self._pending = None  # it would say `asleep` of a car that is awake
         if self._opened == self.timeline.session:
             self.timeline = self.timeline.renewed(self.new_session())
             self.book = self.book.shifted(0)
@@ -255,7 +259,10 @@ class Recorder:
             self.trouble = str(error) or type(error).__name__
 
     async def _sample_car(self, ask: Callable[[int], Sample], due_ms: int) -> Sample:
-        """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading."""
+        """Ask the car; a call that overruns its deadline goes on, and its values come with a later reading.
+
+        Until then those of the sample before stay as long as each may, while the car is connected.
+        """
         deadline_ms = due_ms + self.interval_ms * 8 // 10
         if self._pending is None:
             self._pending = ensureDeferred(self.car_lane.run(ask, deadline_ms))
@@ -275,8 +282,10 @@ class Recorder:
         pending.addCallback(came)
         sample = await waiting
         if sample is None:
-            return Sample({}, {}, {signal.key: "timeout" for signal in OBD_SIGNALS})
-        self._pending = None
+            if not self.sources.car.state().connected:
+                self._latest_sample = _NO_SAMPLE
+            return self._latest_sample.kept(self.elapsed_ms())
+        self._pending, self._latest_sample = None, sample
         return sample
 
     def _car_broke(self, failure: Any) -> Sample:  # noqa: ANN401 - twisted's Failure
@@ -348,14 +357,18 @@ class Recorder:
         self._dtcs_due_ms = now_ms
 
     def _identify(self) -> Identity:
+        """Who is recorded; the car that was met last stays while the adapter looks for it anew."""
         state, sim = self.sources.car.state(), self.sim
+        if state.connected or state.vin is not None:
+            self._vin = state.vin, state.vin_why
+        vin, vin_why = self._vin
         found = {
-            "vin": (state.vin, state.vin_why),
+            "vin": (vin, vin_why),
             "iccid": (sim.iccid, sim.iccid_why),
             "imei": (sim.imei, sim.imei_why),
         }
         why = {key: reason for key, (value, reason) in found.items() if value is None}
-        return Identity(state.vin, sim.iccid, sim.imei, why)
+        return Identity(vin, sim.iccid, sim.imei, why)
 
     def _ask_codes_if_due(self) -> None:
         """Ask beside the readings, which would have a hole if they waited for it."""

@@ -19,7 +19,7 @@ is shorter than M's period: the car is then read as often as it can be, and a va
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from components.wire.signals import Signal
@@ -40,7 +40,8 @@ class _Turn:
         due_ms: When it is due.
         silences: How often in succession the ECU had no value for it.
         asked_ms: When it was last asked; None: never.
-        rounds_ms: The last two times from asking it to asking it again.
+        rounds_ms: The last two times from asking it to asking it again; before there were two, M's period counts for
+            each that is missing: how fast this adapter is nobody knows yet.
     """
 
     period_ms: int | None
@@ -48,7 +49,7 @@ class _Turn:
     due_ms: float = -math.inf
     silences: int = 0
     asked_ms: int | None = None
-    rounds_ms: tuple[int, int] = field(default=(0, 0))
+    rounds_ms: tuple[int, int] = (_PERIOD_MS["M"], _PERIOD_MS["M"])
 
 
 class Schedule:

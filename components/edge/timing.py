@@ -11,9 +11,11 @@ It matters where the number of lines cannot be given with a request (`grouping`)
 
     event                                 what happens
     ------------------------------------  ---------------------------------------------------
-    20 whole answers in succession        one step down, unless that step has failed before
+    20 whole answers in succession, when  one step down, unless that step has failed before
+    each item was asked once
     NO DATA to what the car has, step > 0 one step up, that step has failed, and ask again
-    NO DATA, step 0                       believed
+    NO DATA, step 0                       believed: it is silent from then on
+    NO DATA to what is silent             tells nothing
     a command is not understood           step 0 for good
 """
 

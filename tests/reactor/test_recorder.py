@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from components.edge.minute import read_reading
 from components.edge.ports import Dtc, Sample
 from components.edge.recorder import Recorder, Sources
 from components.edge.timeline import Timeline, Told
@@ -126,6 +127,16 @@ def test_identity_is_written_again_when_it_changes_and_not_otherwise() -> None:
     assert [row[3]["vin"] for row in bench.journal.of("identity")] == ["1ZZVCAR59T0197980", None]
 
 
+def test_the_car_that_was_met_last_is_who_is_recorded_until_another_one_is_met() -> None:
+    bench = Bench().start().run(3)
+    vin, bench.car.vin, bench.car.away = bench.car.vin, None, "timeout"
+    bench.run(3)
+    assert [row[3]["vin"] for row in bench.journal.of("identity")] == [vin]
+    bench.car.away = ""
+    bench.run(3)
+    assert [row[3]["vin"] for row in bench.journal.of("identity")] == [vin, None]
+
+
 def test_codes_are_read_at_the_start_and_once_a_minute_and_what_changed_is_told() -> None:
     bench = Bench().start().run(30)
     assert bench.changed == []
@@ -168,6 +179,44 @@ def test_a_car_call_that_overruns_leaves_reasons_keeps_the_rhythm_and_is_never_d
     held.is_holding = False
     bench.run(1)
     assert bench.journal.of("reading")[-1][3]["values"]["rpm"] == 800.0
+
+
+def keeping() -> Bench:
+    """A bench whose car has told three values at 0 s, each good for another while, and then overruns."""
+    bench = Bench()
+    bench.car_lane = held = HeldLane()
+    bench.car.values = {"rpm": 800.0, "temp": 80, "obd_standard": "eobd", "speed": 0}
+    bench.car.keep_ms = {"rpm": 3_000, "temp": 90_000, "obd_standard": None}
+    held.is_holding = False
+    bench.start()
+    held.is_holding = True
+    return bench
+
+
+def test_while_a_car_call_overruns_each_value_stays_with_its_age_until_it_is_too_old() -> None:
+    bench = keeping().run(5)
+    readings = [read_reading(*row[2:]) for row in bench.journal.of("reading")]
+    assert [sorted(reading.values) for reading in readings[1:]] == [
+        ["obd_standard", "rpm", "temp"],
+        ["obd_standard", "rpm", "temp"],
+        ["obd_standard", "temp"],
+        ["obd_standard", "temp"],
+    ]
+    assert [reading.age_ms["temp"] for reading in readings[1:]] == [1_900, 2_900, 3_900, 4_900]
+    assert {readings[-1].why[key] for key in ("rpm", "speed", "load")} == {"timeout"}
+
+
+def test_a_car_that_is_gone_or_whose_driver_broke_leaves_no_values_behind() -> None:
+    bench = keeping().run(1.95)
+    bench.car.away = "bus_error"
+    bench.run(1)
+    assert "temp" not in bench.journal.of("reading")[-1][3]["values"]
+    bench = keeping()
+    bench.car.sample = never  # type: ignore[assignment]
+    bench.run(1.5)
+    cast("HeldLane", bench.car_lane).release()
+    bench.run(2)
+    assert [row[3]["why"].get("temp") for row in bench.journal.of("reading")] == [None, "adapter_error", "timeout"]
 
 
 @pytest.mark.parametrize("interval_ms", [1000, 100])

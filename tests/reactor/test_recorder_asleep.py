@@ -212,6 +212,21 @@ def test_a_driver_that_hangs_or_raises_in_the_night_ends_nothing() -> None:
     assert night.journal.of("reading")[-1][3]["values"]["rpm"] == 800.0
 
 
+def test_a_rest_that_ends_after_the_car_woke_says_nothing_of_it() -> None:
+    night = Night().night().run(60)
+    night.recorder.car_lane = held = HeldLane()  # type: ignore[assignment]
+    night.run(70)
+    assert night.orders[-1][1] == "wake"  # nobody knows any more
+    night.engine(on=True)
+    held.is_holding = False
+    while held.queue:
+        held.release()
+    night.run(5)
+    since = [row[3] for row in night.journal.of("reading") if row[0] == night.recorder.timeline.session]
+    assert not any("asleep" in body["why"].values() for body in since)
+    assert since[-1]["values"]["rpm"] == 800.0
+
+
 def no_rest(deadline_ms: int) -> Sample:
     raise AssertionError(deadline_ms)
 

@@ -251,7 +251,9 @@ def test_a_slow_search_goes_on_over_several_calls() -> None:
 
 def test_a_value_that_was_not_asked_again_in_time_becomes_stale() -> None:
     subject = drive(takes_ms=80)
-    values = subject.until(lambda sample: len(sample.values) == 36).measured_ms
+    subject.until(lambda sample: len(sample.values) == 36)
+    for _ in range(2):
+        values = subject.sample().measured_ms
     subject.clock.at_ms += 3_500
     sample = subject.car.sample(subject.clock.at_ms)  # no time to ask anything
     assert sample.why["rpm"] == "stale"
@@ -277,6 +279,18 @@ def test_measure_now_asks_again_and_has_a_reason_for_the_rest() -> None:
     sample = subject.car.measure_now(("rpm", "speed", "load", "location"), subject.clock.at_ms + 900)
     assert sample.values == {"speed": 0}
     assert sample.why == {"rpm": "no_data", "load": "unsupported", "location": "unsupported"}
+
+
+def test_measure_now_asks_what_it_is_told_on_an_adapter_that_is_behind_too() -> None:
+    subject = drive(takes_ms=150)
+    subject.until(lambda sample: len(sample.values) == 36)
+    subject.sample(within_ms=300)
+    began = len(subject.elm.said)
+    sample = subject.car.measure_now(("obd_standard",), subject.clock.at_ms + 900)
+    assert sample.why == {}
+    asked = requests(subject.elm, began)
+    assert asked[0].startswith("011C")
+    assert len(asked) == 1
 
 
 def test_measure_now_without_a_car_has_reasons_only() -> None:

@@ -232,3 +232,24 @@ def test_what_a_bit_map_that_was_lost_would_have_named_is_asked_for_again() -> N
     whole.answers["0140"] = lambda: next(lost, real._answer("0140"))
     assert subject.sample().why == {}
     assert whole.said.count("0140") == 2
+
+
+@pytest.mark.parametrize(("dead", "at_once"), [(0x04, 6), (0x12, 6), (0x12, 1), (0x63, 1)])
+def test_an_item_that_never_answers_does_not_make_the_adapter_wait_for_ever(dead: int, at_once: int) -> None:
+    class Uncounting(FakeElm):
+        """It takes no number of lines, and names an item that it has no value for."""
+
+        def _answer(self, command: str) -> bytes:
+            return b"?\r\r>" if command[:2] == "01" and len(command) % 2 else super()._answer(command)
+
+        def _values(self, asked: bytes) -> bytes:
+            return super()._values(bytes(pid for pid in asked if pid != dead))
+
+    subject = Drive(Uncounting(FakeClock(), whole_car()))
+    subject.elm.max_pids = at_once
+    waits = []
+    for _ in range(1_300):
+        subject.sample()
+        waits.append(subject.car.state().timing)
+    assert waits[120] == waits[-1] == "ATAT2 ATST0F"
+    assert len({*waits[120:]}) == 1

@@ -1,6 +1,9 @@
 """ObdCar at rest: the adapter's voltage, and nothing that a control unit of the car could notice."""
 
-from tests.fakes import FakeClock, FakeElm
+import pytest
+
+from components.edge.obd_link import ObdLink
+from tests.fakes import FakeClock, FakeElm, whole_car
 from tests.obd_drive import Drive, drive, requests
 
 
@@ -23,6 +26,33 @@ def test_a_rest_connects_to_the_adapter_but_not_to_the_car() -> None:
     assert requests(subject.elm) == []
     assert subject.car.state().voltage_v == 12.6
     assert subject.car.state().voltage_ms == subject.clock.at_ms
+
+
+@pytest.mark.parametrize("within_ms", [0, 5, 10, 15])
+@pytest.mark.parametrize("call", ["sample", "measure_now", "read_dtcs", "clear_dtcs"])
+def test_a_rest_that_its_deadline_cut_is_ended_by_whatever_is_asked_next(within_ms: int, call: str) -> None:
+    subject = drive(_03=b"7E8024300\r\r>", _07=b"7E8024700\r\r>", _0A=b"7E8024A00\r\r>", _04=b"7E8037F0422\r\r>")
+    subject.sample()
+    subject.car.rest(subject.clock.at_ms + within_ms)
+    deadline_ms = subject.clock.at_ms + 4_000
+    if call == "sample":
+        assert subject.car.sample(deadline_ms).why == {}
+    elif call == "measure_now":
+        assert subject.car.measure_now(("rpm",), deadline_ms).values == {"rpm": 1726.0}
+    elif call == "read_dtcs":
+        assert subject.car.read_dtcs(deadline_ms).codes == ()
+    else:
+        assert subject.car.clear_dtcs(deadline_ms) == "refused"
+    assert subject.car.state().connected
+
+
+@pytest.mark.parametrize(
+    ("said", "volts"), [("0.0V", None), ("5.9V", None), ("6.0V", 6.0), ("28.4", 28.4), ("50V", None)]
+)
+def test_what_no_battery_has_is_no_voltage(said: str, volts: float | None) -> None:
+    subject = drive(ATRV=f"{said}\r\r>".encode())
+    subject.car.rest(subject.clock.at_ms + 900)
+    assert subject.car.state().voltage_v == volts
 
 
 def test_a_rest_ends_a_search_for_the_bus() -> None:
@@ -61,3 +91,24 @@ def test_a_rest_is_short_and_takes_no_old_voltage_for_a_new_one() -> None:
         subject.car.rest(subject.clock.at_ms + 400)
         subject.clock.at_ms += 400
     assert subject.car.state().voltage_v == 12.6
+
+
+def test_a_question_whose_limit_a_tick_put_behind_its_deadline_leaves_nothing_on_its_way() -> None:
+    class Ticking(FakeClock):
+        """The next looks at it move it."""
+
+        ticks = 0
+
+        def __call__(self) -> int:
+            self.at_ms += self.ticks > 0
+            self.ticks -= 1
+            return self.at_ms
+
+    clock = Ticking()
+    elm = FakeElm(clock, whole_car())
+    link = ObdLink(lambda: ("/dev/x",), elm.open, "auto", clock)
+    assert link.advance(clock() + 3_000)
+    elm.answers["03"] = b""
+    clock.ticks = 2
+    assert link.ask("03", clock.at_ms + 100, lambda _: True).answer.reason == "timeout"
+    assert (link.state, link.is_waiting) == ("resync", False)

@@ -64,6 +64,8 @@ def test_what_is_asked_once_is_asked_again_only_when_it_gave_nothing() -> None:
 
 def test_a_value_is_stale_after_three_periods_of_its_tier() -> None:
     schedule = Schedule(OBD_SIGNALS, 2_000, {})
+    for at_ms in (0, 2_000, 4_000):
+        schedule.answered(OBD_SIGNALS, at_ms)
     ages = [schedule.stale_ms(BY_KEY[key]) for key in ("rpm", "fuel_pressure", "temp", "obd_standard")]
     assert ages == [6_000, 15_000, 90_000, None]
 
@@ -121,8 +123,25 @@ def test_where_the_fast_tier_goes_round_the_others_wait_one_round_and_its_period
     assert 3 * 300 <= (schedule.stale_ms(BY_KEY["rpm"]) or 0) <= 3 * 500
 
 
+@pytest.mark.parametrize("takes_ms", [80, 140, 220])
+def test_while_nobody_knows_how_slow_an_adapter_is_no_value_of_the_fast_tier_is_too_old(takes_ms: int) -> None:
+    schedule = Schedule(OBD_SIGNALS, 1_000, {})
+    asked_ms: dict[str, int] = {}
+    at_ms = 0
+    for end_ms in range(800, 60_000, 1_000):
+        while at_ms < end_ms:
+            first = schedule.due(at_ms)[:1]
+            at_ms += takes_ms
+            schedule.answered(first, at_ms)
+            asked_ms.update((signal.key, at_ms) for signal in first)
+        for key in {"rpm", "speed"} & asked_ms.keys():
+            assert end_ms - asked_ms[key] <= (schedule.stale_ms(BY_KEY[key]) or 0)
+        at_ms = end_ms + 200
+
+
 def test_one_interruption_does_not_make_a_value_last_longer() -> None:
     schedule = Schedule(OBD_SIGNALS, 1_000, {})
-    for at_ms in (0, 1_000, 2_000, 9_000, 10_000):
+    schedule.answered(schedule.due(0), 0)
+    for at_ms in (1_000, 2_000, 9_000, 10_000):
         schedule.answered(schedule.due(at_ms), at_ms)
         assert schedule.stale_ms(BY_KEY["rpm"]) == 3_000
