@@ -36,9 +36,9 @@ help:
 demo: .venv/.stamp
 	$(BIN)/odograph demo $(if $(FOR),--for $(FOR)) $(if $(REPLAY),--replay $(REPLAY)) $(ARGS)
 
-# Two workers: the journeys mostly wait for real processes. A file stays with one of them, so its fleet is started once.
+# Three workers, for two cores: the journeys mostly wait for real processes. A file stays with one worker, so its fleet is started once.
 test: .venv/.stamp
-	$(BIN)/python -m pytest -q -ra -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -ra -n 3 --dist loadfile $(ARGS)
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
