@@ -72,7 +72,7 @@ class Obd:
 
     port: str = checked("be auto, a device, socket://HOST:PORT or bluetooth://ADDRESS[/CHANNEL]", _is_port, "auto")
     baud: int = checked("be 9600..2000000", lambda baud: 9600 <= baud <= 2_000_000, 38400)
-    protocol: str = checked("be auto or one of 1..9, A", lambda p: p == "auto" or p in set("123456789A"), "auto")
+    protocol: str = checked("be auto or one of 1..9", lambda p: p == "auto" or p in set("123456789"), "auto")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,9 @@ class Power:
 
     def __post_init__(self) -> None:
         if self.low_v and self.low_v >= self.charging_v:
-            raise ValueError(f"low_v: must be below charging_v ({self.charging_v}), got {self.low_v}")
+            raise ValueError(
+                f"low_v: must be below charging_v ({self.charging_v}), got {self.low_v} (11.8 where not given)"
+            )
 
     @property
     def limits(self) -> Limits:
