@@ -43,7 +43,7 @@ def read_codes(link: ObdLink, deadline_ms: int, missed: dict[tuple[int, str], in
         is_can = link.known.bus is not None and link.known.bus.is_can
         # On the older buses an ECU without a code may be silent; where all are, `_code_lists` has confirmed mode 03.
         must = {ecu for asked, ecu in missed if asked == mode} if is_can or lists or mode != 0x03 else set()
-        short = _counting_more(link, lists, deadline_ms) if mode == 0x03 and lists and not is_can else set()
+        short = _counting_more(link, lists, deadline_ms) if mode == 0x03 and lists else set()
         missed.update({(mode, ecu): 0 for ecu in lists.keys() - short})
         if missing := (must - lists.keys()) | short:
             _miss(missed, mode, missing)
@@ -137,9 +137,9 @@ def _confirm_no_codes(link: ObdLink, deadline_ms: int) -> None:
 
 
 def _counting_more(link: ObdLink, lists: Mapping[str, list[str]], deadline_ms: int) -> set[str]:
-    """Return the ECUs of an older bus that announce more codes than came: there no count stands in the list."""
+    """Return the ECUs that announce more codes than came: an older bus counts no list, and any may lose a whole one."""
     counts = _counts(link, deadline_ms)
-    return {ecu for ecu, codes in lists.items() if counts.get(ecu, 0) > len(codes)}
+    return {ecu for ecu, count in counts.items() if count > len(lists.get(ecu, ()))}
 
 
 def _counts(link: ObdLink, deadline_ms: int) -> dict[str, int]:

@@ -85,3 +85,18 @@ def test_a_list_of_an_older_bus_that_is_shorter_than_announced_is_not_whole() ->
     )
     with pytest.raises(CarAwayError, match="not all of 10"):
         bench.codes()
+
+
+@pytest.mark.parametrize("bus", [6, 7])
+def test_a_list_that_is_lost_whole_is_missed_even_where_its_ecu_has_never_told_one(bus: int) -> None:
+    bench = Bench(bus, CodeMemory(stored=("P0420",)))
+    bench.drive(8)
+
+    def on_bus(request: bytes, messages: BusMessages) -> BusMessages:
+        return list(messages)[1:] if request == b"\x03" else messages
+
+    bench.adapter.on_bus = on_bus
+    with pytest.raises(CarAwayError, match="mode 03"):
+        bench.codes()
+    bench.adapter.on_bus = None
+    assert ("P0420", "stored") in bench.codes()
