@@ -5,16 +5,15 @@ A fault breaks something, waits until that has had its effect where it can know 
 
 import random
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tests.campaign.doomed import POINTS
 from tests.campaign.ground import CARS, PERIOD_S, PERSISTERS, SMALL_DISK_CAR, Ground, NotInTimeError, until
 from tests.campaign.oracle import Oracle
+from tests.journey_fleet import odograph
 
 _REACH_S: Final = 40.0
 """A doomed process reaches its point within this, unless what else is broken keeps it from there."""
@@ -218,20 +217,17 @@ def corrupt(file: Literal["outbox.db", "readings.db"], device: str) -> Fault:
     return _fault("corrupt file", f"{file} of {device} is garbage", [device], run)
 
 
-def revoked(device: str, for_s: float) -> Fault:
-    """A device is revoked, and taken back: what it says meanwhile waits on its card."""
+def suspended(device: str, for_s: float) -> Fault:
+    """A device is shut out, and let in again: what it says meanwhile waits on its card."""
 
     def run(ground: Ground, _: Oracle) -> None:
-        _set_state(ground, device, "revoked")
-        time.sleep(for_s)
-        _set_state(ground, device, "active")
+        for order, then_s in (("suspend", for_s), ("resume", 0.0)):
+            ended = odograph("device", order, device, "--home", ground.fleet.home.path)
+            if ended.returncode:
+                raise RuntimeError(ended.stderr)
+            time.sleep(then_s)
 
-    return _fault("revocation", f"{device} revoked for {for_s:.0f} s", [device], run)
-
-
-def _set_state(ground: Ground, device: str, state: str) -> None:
-    with closing(sqlite3.connect(ground.fleet.home.registry, timeout=5)) as db, db:
-        db.execute("UPDATE devices SET state = ? WHERE id = ?", (state, device))
+    return _fault("suspension", f"{device} suspended for {for_s:.0f} s", [device], run)
 
 
 def scenarios() -> list[Fault]:
@@ -259,7 +255,7 @@ def scenarios() -> list[Fault]:
         corrupt("outbox.db", CARS[2]),
         corrupt("readings.db", CARS[3]),
         full_disk(PERIOD_S + 2.0),
-        revoked(CARS[3], PERIOD_S + 1.0),
+        suspended(CARS[3], PERIOD_S + 1.0),
         killed(["ferretdb"], 0.0, 3.0, "archive away"),
         hung("ferretdb", PERIOD_S + 3.0, "archive hangs"),
         feed_away(12.0),
@@ -277,7 +273,7 @@ def drawn(random_: random.Random) -> Fault:
         (7, _random_wire),
         (8, _random_point),
         (2, lambda r: full_disk(r.uniform(1.0, 4.0))),
-        (1, lambda r: revoked(r.choice(CARS), r.uniform(1.0, 4.0))),
+        (1, lambda r: suspended(r.choice(CARS), r.uniform(1.0, 4.0))),
     ]
     make = random_.choices([make for _, make in kinds], [weight for weight, _ in kinds])[0]
     return make(random_)
