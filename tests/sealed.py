@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -23,6 +23,17 @@ DEVICE: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBKEY: Final = DEVICE.public_key().public_bytes_raw().hex()
 _SEALING: Final = ECC.construct(curve="Ed25519", seed=bytes(range(32)))  # type: ignore[arg-type]  # the stub's error
 _OAEP: Final = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+
+
+@dataclass
+class Known:
+    """What a registry tells of the device; `pubkey` may be made what no registry should tell."""
+
+    pubkey: Any = PUBKEY
+    state: str = "active"
+    account: str = "acme"
+    vehicle: str = "van 7"
+    driver: str = "nina"
 
 
 @cache

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from components.wire.errors import ConfigError
 
 State = Literal["invited", "active", "suspended", "revoked"]
 Role = Literal["viewer", "technician", "admin", "persister"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
 OLD_KEY_MS: Final = 45 * 24 * 3600 * 1000
 """How long packets that a device signed with its key before are taken: three times the days that an edge keeps them."""
 

@@ -17,7 +17,7 @@ from components.cloud.certificates import certify, hosts_of
 from components.cloud.sqlite_registry import Registry, why_not
 from components.cloud.who import Device, Invitation, Role
 from components.console import show
-from components.console.home import Home, make_home
+from components.console.home import Home, home_option, make_home
 from components.console.node import CHECKOUT
 from components.keyfile import KeyFile, make_key, write_key_file
 from components.wire import bundle, enrolment
@@ -27,13 +27,6 @@ from components.wire.topics import check_id
 CODE_LIFE_MS: Final = 24 * 3600 * 1000
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000}
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("var"),
-    show_default=True,
-    help="The server's home.",
-)
 _json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 _device = click.argument("device_id", metavar="ID")
 _operator = click.argument("operator_id", metavar="ID")
@@ -81,7 +74,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.option("--tls", is_flag=True, help="Also a CA of your own, and the router's certificate; or renew that.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="With --tls: name or address of the router.")
-@_home
+@home_option
 def init(tls: bool, hosts: tuple[str, ...], home: Path) -> None:
     """Make a server's home: registry, keys, server.toml, the public bundle and the first operator's key.
 
@@ -123,7 +116,7 @@ def device() -> None:
 @device.command("invite")
 @_device
 @_notes
-@_home
+@home_option
 def invite_device(device_id: str, home: Path, **notes: str | None) -> None:
     """Print a code with which a device enrols itself, once, within 24 hours; another one voids it."""
     check_id(device_id, "device")
@@ -148,7 +141,7 @@ def invite_device(device_id: str, home: Path, **notes: str | None) -> None:
 @_device
 @click.option("--pubkey", required=True, help="The device's public key, as `odograph edge init` prints it.")
 @_notes
-@_home
+@home_option
 def add_device(device_id: str, pubkey: str, home: Path, **notes: str | None) -> None:
     """Let a device in whose key is known; it joins within a minute."""
     with _open(home) as registry:
@@ -158,7 +151,7 @@ def add_device(device_id: str, pubkey: str, home: Path, **notes: str | None) -> 
 
 @device.command("suspend")
 @_device
-@_home
+@home_option
 def suspend_device(device_id: str, home: Path) -> None:
     """Shut a device out for a while: its session ends, its packets wait on its card."""
     with _open(home) as registry:
@@ -168,7 +161,7 @@ def suspend_device(device_id: str, home: Path) -> None:
 
 @device.command("resume")
 @_device
-@_home
+@home_option
 def resume_device(device_id: str, home: Path) -> None:
     """Let a suspended device in again."""
     with _open(home) as registry:
@@ -178,7 +171,7 @@ def resume_device(device_id: str, home: Path) -> None:
 
 @device.command("revoke")
 @_device
-@_home
+@home_option
 def revoke_device(device_id: str, home: Path) -> None:
     """Shut a device out for ever: its session ends, its packets are refused."""
     with _open(home) as registry:
@@ -189,7 +182,7 @@ def revoke_device(device_id: str, home: Path) -> None:
 @device.command("set")
 @_device
 @_notes
-@_home
+@home_option
 def set_device(device_id: str, home: Path, **notes: str | None) -> None:
     """Change what is noted of a device; what is stored already keeps what was noted then."""
     if not _given(notes):
@@ -201,7 +194,7 @@ def set_device(device_id: str, home: Path, **notes: str | None) -> None:
 
 @device.command("list")
 @_json
-@_home
+@home_option
 def list_devices(as_json: bool, home: Path) -> None:
     """Show every device and its state."""
     with _open(home) as registry:
@@ -224,7 +217,7 @@ def list_devices(as_json: bool, home: Path) -> None:
 @device.command("show")
 @_device
 @_json
-@_home
+@home_option
 def show_device(device_id: str, as_json: bool, home: Path) -> None:
     """Show all that is known of one device."""
     with _open(home) as registry:
@@ -249,7 +242,7 @@ def operator() -> None:
 @click.option("--role", type=click.Choice(["viewer", "technician", "admin"]), required=True, help="What they may do.")
 @_limits
 @_out
-@_home
+@home_option
 def add_operator(operator_id: str, role: Role, out: Path, home: Path, **limits: Any) -> None:  # noqa: ANN401 - options
     """Make a key for an operator and let them in with it."""
     key = make_key(check_id(operator_id, "operator"), role)
@@ -262,7 +255,7 @@ def add_operator(operator_id: str, role: Role, out: Path, home: Path, **limits: 
 @_operator
 @click.option("--role", type=click.Choice(["viewer", "technician", "admin"]), help="What they may do.")
 @_limits
-@_home
+@home_option
 def set_operator(operator_id: str, role: Role | None, home: Path, **limits: Any) -> None:  # noqa: ANN401 - options
     """Change an operator's role or limits; --devices "" and --account "" lift them, --expires never too."""
     changes = _limits_of(limits) | ({"role": role} if role else {})
@@ -276,7 +269,7 @@ def set_operator(operator_id: str, role: Role | None, home: Path, **limits: Any)
 @operator.command("rekey")
 @_operator
 @_out
-@_home
+@home_option
 def rekey_operator(operator_id: str, out: Path, home: Path) -> None:
     """Make another key for an operator; the one before opens nothing any more."""
     with _open(home) as registry:
@@ -289,7 +282,7 @@ def rekey_operator(operator_id: str, out: Path, home: Path) -> None:
 
 @operator.command("revoke")
 @_operator
-@_home
+@home_option
 def revoke_operator(operator_id: str, home: Path) -> None:
     """Shut an operator out for ever."""
     with _open(home) as registry:
@@ -299,7 +292,7 @@ def revoke_operator(operator_id: str, home: Path) -> None:
 
 @operator.command("list")
 @_json
-@_home
+@home_option
 def list_operators(as_json: bool, home: Path) -> None:
     """Show every operator and persister, with their limits."""
     with _open(home) as registry:

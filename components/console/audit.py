@@ -14,16 +14,9 @@ import click
 from components.cloud.sqlite_audit import AuditLog, Head, form
 from components.cloud.sqlite_registry import Registry
 from components.console import show
-from components.console.home import Home
+from components.console.home import Home, home_option
 from components.wire.errors import ConfigError, RefusedError
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("var"),
-    show_default=True,
-    help="The server's home.",
-)
 _HEAD: Final = re.compile(r"(registry|router):(\d{1,15}):([0-9a-f]{64})")
 
 
@@ -34,7 +27,7 @@ def audit() -> None:
 
 @audit.command("show")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
-@_home
+@home_option
 def show_audit(as_json: bool, home: Path) -> None:
     """Print both logs, the registry's and the router's, in the order of time."""
     logs = [[(entry, name) for entry in log.entries()] for name, log in _logs(Home(home))]
@@ -52,7 +45,7 @@ def show_audit(as_json: bool, home: Path) -> None:
 
 @audit.command("verify")
 @click.option("--expect", multiple=True, metavar="HEAD", help="A line that an earlier verify printed; may be repeated.")
-@_home
+@home_option
 def verify_audit(expect: tuple[str, ...], home: Path) -> None:
     """Walk both chains and print their heads; exit code 1 and the entry where one breaks.
 

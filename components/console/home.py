@@ -5,6 +5,9 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+import click
 
 from components.cloud.certificates import Tls
 from components.cloud.config import ARCHIVE_URI, FEED_URI, PERSISTER_URL, server_toml
@@ -14,6 +17,15 @@ from components.cloud.sqlite_registry import Registry
 from components.keyfile import make_key, write_key_file
 from components.wire import bundle
 from components.wire.errors import ConfigError
+
+home_option: Final = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var"),
+    show_default=True,
+    help="The server's home.",
+)
+"""Of every command that works in one."""
 
 
 @dataclass(frozen=True, slots=True)

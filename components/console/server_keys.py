@@ -11,19 +11,12 @@ from rich.table import Table
 
 from components.cloud.keys import KEPT_MS, load_server_keys, rotate
 from components.cloud.sqlite_registry import Registry
-from components.console.home import Home
+from components.console.home import Home, home_option
 from components.durable_file import replace_file
 from components.wire import bundle
 from components.wire.errors import ConfigError
 from components.wire.times import iso_s
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("var"),
-    show_default=True,
-    help="The server's home.",
-)
 _DAYS = KEPT_MS // 86_400_000
 
 
@@ -33,7 +26,7 @@ def keys() -> None:
 
 
 @keys.command("rotate")
-@_home
+@home_option
 def rotate_keys(home: Path) -> None:
     """Make new keys; running persisters and devices take them up by themselves."""
     here = Home(home)
@@ -57,7 +50,7 @@ def rotate_keys(home: Path) -> None:
 
 @keys.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
-@_home
+@home_option
 def list_keys(as_json: bool, home: Path) -> None:
     """Show every generation of keys: when it was made, when it was followed by another, how long it is kept."""
     found = load_server_keys(Home(home).keys)

@@ -16,6 +16,7 @@ from components.virtual_car.clock import Clock
 from components.virtual_car.line import Stop
 from components.virtual_car.orders import Order, OrderError, parse_order
 from components.virtual_car.scenario import Scene
+from components.virtual_car.server import Server
 
 Obey: TypeAlias = Callable[[Order], Mapping[str, object]]
 """Obey an order; the car's state after it. Thread-safe; raises OrderError."""
@@ -33,7 +34,7 @@ class _Client:
     gone: bool = False
 
 
-class ControlPort:
+class ControlPort(Server):
     """The socket; it serves from construction to `close`.
 
     Args:
@@ -46,19 +47,8 @@ class ControlPort:
 
     def __init__(self, obey: Obey, port: int) -> None:
         self._obey = obey
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
         self._clients: list[_Client] = []
-        self._stop = Stop()
-        self._thread = threading.Thread(target=self._serve, name="virtual_car control", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Hang up on everyone, end the thread, give the port back."""
-        self._stop.set()
-        self._thread.join()
-        self._listener.close()
-        self._stop.close()
+        super().__init__(port, "virtual_car control")
 
     def _serve(self) -> None:
         while True:

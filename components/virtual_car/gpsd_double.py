@@ -2,13 +2,12 @@
 
 import select
 import socket
-import threading
 from dataclasses import dataclass
 
 from components.virtual_car import gpsd_protocol
 from components.virtual_car.clock import Clock
-from components.virtual_car.line import Stop
 from components.virtual_car.moment import Drive
+from components.virtual_car.server import Server
 
 _READ_BYTES = 4096
 _SKY_EVERY = 10
@@ -33,7 +32,7 @@ class _Client:
             self.gone = True
 
 
-class GpsdDouble:
+class GpsdDouble(Server):
     """The daemon; it serves from construction to `close`.
 
     Args:
@@ -48,20 +47,9 @@ class GpsdDouble:
     def __init__(self, drive: Drive, clock: Clock, port: int = 0) -> None:
         self._drive = drive
         self._clock = clock
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
         self._clients: list[_Client] = []
         self._fixes = 0
-        self._stop = Stop()
-        self._thread = threading.Thread(target=self._serve, name="virtual_car gpsd", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Hang up on everyone, end the thread, give the port back."""
-        self._stop.set()
-        self._thread.join()
-        self._listener.close()
-        self._stop.close()
+        super().__init__(port, "virtual_car gpsd")
 
     def _serve(self) -> None:
         next_fix_s = self._drive.next_fix_s(self._clock.elapsed_s())

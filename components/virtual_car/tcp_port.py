@@ -2,13 +2,13 @@
 
 import select
 import socket
-import threading
 
 from components.virtual_car.chip import Chip
-from components.virtual_car.line import Line, Speed, Stop
+from components.virtual_car.line import Line, Speed
+from components.virtual_car.server import Server
 
 
-class TcpPort:
+class TcpPort(Server):
     """A listening port with a chip behind it, served by a thread of its own from construction to `close`.
 
     The chip outlives its clients: what one has set, the next one finds, as on a real adapter. A second client waits
@@ -25,20 +25,9 @@ class TcpPort:
     """
 
     def __init__(self, chip: Chip, speed: Speed, port: int, name: str) -> None:
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
         self._chip = chip
         self._speed = speed
-        self._stop = Stop()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Hang up, end the thread, give the port back."""
-        self._stop.set()
-        self._thread.join()
-        self._listener.close()
-        self._stop.close()
+        super().__init__(port, name)
 
     def _serve(self) -> None:
         while True:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,18 +20,9 @@ from components.wire.receipt import Receipt
 from components.wire.suites import HPKE_SUITE
 from components.wire.times import minute_id, parse_iso
 from tests.fake_stores import MemoryArchive
-from tests.sealed import DEVICE, KID, PUBKEY, changed, parts, plain, sealed, server
+from tests.sealed import DEVICE, KID, PUBKEY, Known, changed, parts, plain, sealed, server
 
 THIEF = Ed25519PrivateKey.from_private_bytes(b"t" * 32)
-
-
-@dataclass
-class Known:
-    pubkey: Any = PUBKEY
-    state: str = "active"
-    account: str = ""
-    vehicle: str = ""
-    driver: str = ""
 
 
 @dataclass

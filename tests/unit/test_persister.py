@@ -16,18 +16,9 @@ from components.wire import bundle, envelope, strict_cbor, topics
 from components.wire.errors import UnavailableError
 from components.wire.receipt import Receipt, digest
 from tests.fake_stores import MemoryArchive
-from tests.sealed import KID, PUBKEY, changed, forged, parts, plain, sealed, server
+from tests.sealed import KID, PUBKEY, Known, changed, forged, parts, plain, sealed, server
 
 TOPIC = topics.packet("car_one")
-
-
-@dataclass
-class Known:
-    pubkey: str = PUBKEY
-    state: str = "active"
-    account: str = "acme"
-    vehicle: str = "van 7"
-    driver: str = "nina"
 
 
 @dataclass
