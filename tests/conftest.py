@@ -10,6 +10,9 @@ from hypothesis import Phase, settings
 from tests.services import servers
 from tests.services.servers import Service
 
+settings.register_profile("odograph", deadline=None)
+settings.load_profile("odograph")
+"""No deadline an example: on a machine that has other work, too, it would tell of that work."""
 settings.register_profile("mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 """For tests/mutate.py: the same examples each time, and no search for the smallest that fails."""
 

@@ -1,4 +1,4 @@
-"""`make mutants`: put each fault of mutants.toml into a copy of the code, and see that its tests fail."""
+"""`make mutants`: put each fault of mutants/*.toml into a copy of the code, and see that its tests fail."""
 # ruff: noqa: T201 - it is a program that prints
 
 import os
@@ -18,13 +18,14 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 _COPIED: Final = ("components", "tests", "schemas", "router", "pyproject.toml", "setup.cfg")
 _LIMIT_S: Final = 120
+_SOUND_LIMIT_S: Final = 600
 _AT_ONCE: Final = 2
 _FAILED: Final = re.compile(r"^FAILED (?:\S*/)?(\S+?\.py::.+?)(?: - |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault, as mutants.toml has it."""
+    """One fault, as a file of mutants/ has it."""
 
     name: str
     why: str
@@ -43,18 +44,20 @@ class Mutant:
         return ""
 
 
-def read(path: Path) -> list[Mutant]:
-    """Return the mutants of a file."""
-    return [Mutant(**one) for one in tomllib.loads(path.read_text())["mutant"]]
+def read() -> list[Mutant]:
+    """Return the mutants of all files."""
+    files = sorted((ROOT / "tests/mutants").glob("*.toml"))
+    return [Mutant(**one) for path in files for one in tomllib.loads(path.read_text())["mutant"]]
 
 
 def main(names: Sequence[str]) -> int:
     """Try the mutants whose names have one of these words, or all; return the exit code."""
     began = time.monotonic()
-    mutants = [one for one in read(ROOT / "tests/mutants.toml") if not names or any(name in one.name for name in names)]
+    mutants = [one for one in read() if not names or any(name in one.name for name in names)]
     with tempfile.TemporaryDirectory(prefix="odograph-mutants-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
         sound = _sound(Path(folder))
-        code, said = _run(sound, sorted({test for one in mutants for test in one.tests}))
+        tests = sorted({test for one in mutants for test in one.tests})
+        code, said = _run(sound, ["-n", str(_AT_ONCE), "--dist", "loadfile", *tests], _SOUND_LIMIT_S)
         if code != 0:
             print(said, "the tests fail without any mutant", sep="\n")
             return 1
@@ -93,16 +96,23 @@ def _sound(folder: Path) -> Path:
     return tree
 
 
-def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
+def _run(tree: Path, arguments: Sequence[str], limit_s: float = _LIMIT_S) -> tuple[int, str]:
     """Return pytest's exit code and what it printed; 1 where it did not end in time, for that is no answer either."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rf", "--tb=no", "--hypothesis-profile=mutants"]
+    options = ["-q", "-x", "-rf", "--tb=no", "--hypothesis-profile=mutants"]
+    command = [sys.executable, "-m", "pytest", *options, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ended = subprocess.run(
-            [*command, *tests], cwd=tree, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            [*command, *arguments],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return 1, f"FAILED {tests[0]} - no end within {_LIMIT_S} s"
+        return 1, f"FAILED {arguments[-1]} - no end within {limit_s} s"
     return ended.returncode, ended.stdout
 
 

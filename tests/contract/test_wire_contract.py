@@ -126,13 +126,26 @@ STRANGERS: Final[tuple[Any, ...]] = (
 )
 
 
-def mutations(form: Any) -> Iterator[tuple[str, Any]]:
+OF_AN_OBJECT: Final = {
+    "$schema", "$id", "$defs", "title", "description", "type", "properties", "required", "additionalProperties"
+}  # fmt: skip
+
+
+def narrowed(schema: Any, path: tuple[str | int, ...]) -> tuple[Any, tuple[str | int, ...]]:
+    """Return the part of a schema that judges a change at a path, and the path to there: all around it is as it was."""
+    depth = 0
+    while depth < len(path) - 1 and schema.keys() <= OF_AN_OBJECT and "properties" in schema:
+        schema, depth = schema["properties"][path[depth]], depth + 1
+    return schema, path[:depth]
+
+
+def mutations(form: Any) -> Iterator[tuple[str, tuple[str | int, ...], Any]]:
     """Yield a copy for every path with the value dropped, joined by a stranger, or changed."""
     seen = set()
     for path in paths(form):
         found = at(form, path)
         if path and isinstance(path[-1], str):
-            yield f"{path} dropped", dropped(form, path)
+            yield f"{path} dropped", path, dropped(form, path)
         # Equal neighbours (43 columns, 18 summaries) are changed once: a second time would tell nothing new.
         if (kind := (path[:-1], json.dumps(found))) in seen:
             continue
@@ -148,7 +161,7 @@ def mutations(form: Any) -> Iterator[tuple[str, Any]]:
             changes += [float(found), str(found), -found - 1, found + 0.5, 1e300]
         for change in changes:
             if json.dumps(change) != json.dumps(found):
-                yield f"{path} = {change!r}"[:200], replaced(form, path, change)
+                yield f"{path} = {change!r}"[:200], path, replaced(form, path, change)
 
 
 def at(form: Any, path: tuple[str | int, ...]) -> Any:
@@ -160,15 +173,15 @@ def at(form: Any, path: tuple[str | int, ...]) -> Any:
 def replaced(form: Any, path: tuple[str | int, ...], value: Any) -> Any:
     if not path:
         return value
-    changed = copy.deepcopy(form)
-    at(changed, path[:-1])[path[-1]] = value
+    changed = copy.copy(form)
+    changed[path[0]] = replaced(form[path[0]], path[1:], value)
     return changed
 
 
 def dropped(form: Any, path: tuple[str | int, ...]) -> Any:
-    changed = copy.deepcopy(form)
-    del at(changed, path[:-1])[path[-1]]
-    return changed
+    around = copy.copy(at(form, path[:-1]))
+    del around[path[-1]]
+    return replaced(form, path[:-1], around)
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPT))
@@ -181,8 +194,9 @@ def test_the_golden_example_is_right_to_schema_and_code(name: str) -> None:
 def test_schema_and_code_give_the_same_verdict_on_every_mutation(name: str) -> None:
     schema, form = validator(name), example(name)
     refused, quarrels = 0, []
-    for what, mutation in mutations(form):
-        by_schema = not schema.is_valid(mutation)
+    for what, path, mutation in mutations(form):
+        part, place = narrowed(DOCUMENTS[name], path)
+        by_schema = not schema.evolve(schema=part).is_valid(at(mutation, place))
         by_code = ""
         try:
             ACCEPT[name](mutation)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
@@ -13,45 +12,38 @@ from components.cloud.judge import Judge
 from components.cloud.persister import Persister
 from components.cloud.sqlite_archive import SqliteArchive
 from components.cloud.wamp_intake import Intake
+from components.edge.compactor import Compactor
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.trust import Trust
 from components.edge.uplink import Uplink
 from components.edge.wamp_link import WampLink
-from components.wire import receipt, topics
+from components.edge.wamp_trust import WampTrust
+from components.wire import bundle, topics
 from components.wire.errors import UnavailableError
 from components.wire.receipt import Receipt
-from tests.edge_parts import HeldLane, InlineLane, as_lane, compactor, ed25519, server_private_key, wamp_trust
+from tests.edge_parts import HeldLane, InlineLane, as_lane
 from tests.fake_stores import MemoryFeed
+from tests.model.keys import Server, car_sealer
 from tests.model.ledger import Ledger
 from tests.model.mortal import Mortal, Seam
 
 DEVICE: Final = "car_one"
 PERIOD_S: Final = 5
-SERVER, THIEF = 2, 3
-"""Seeds of the key that signs receipts, and of one that may not."""
 QUEUE: Final = 3
 """Packets that a persister lets wait here; more get `retry`."""
 WINDOW: Final = 4
 
 
-def signed(one: Receipt, seed: int = SERVER) -> bytes:
-    """Return a receipt as the server would send it, or as a thief with a key of his own."""
-    return _sign([one], seed)
-
-
-def _sign(receipts: Sequence[Receipt], seed: int) -> bytes:
-    return receipt.sign(receipts, "a" * 16, Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32).sign)
-
-
 @dataclass
 class Known:
-    """The car in the registry."""
+    """The car in the registry; its key is the one that a packet names, of those that it ever had."""
 
     state: str = "active"
     account: str = ""
     vehicle: str = ""
     driver: str = ""
-    pubkey: str = field(default_factory=lambda: ed25519(1).public_key().export_key(format="raw").hex())
+    pubkey: str = ""
 
 
 @dataclass
@@ -65,14 +57,15 @@ class Road:
     """
 
     ledger: Ledger
+    server: Server
     published: list[bytes] = field(default_factory=list)
     receipts: list[bytes] = field(default_factory=list)
     answers: list[Deferred[object]] = field(default_factory=list)
     said: dict[bytes, Sequence[Receipt]] = field(default_factory=dict)
 
-    def sign(self, _kid: str, receipts: Sequence[Receipt]) -> bytes:
+    def sign(self, kid: str, receipts: Sequence[Receipt]) -> bytes:
         """Sign as the server, and remember it."""
-        data = _sign(receipts, SERVER)
+        data = self.server.sign(kid, receipts)
         self.said[data] = receipts
         return data
 
@@ -94,8 +87,10 @@ class EdgeSession:
         self.hear = handler
         return succeed(None)
 
-    def call(self, *_: object) -> Deferred[object]:
-        return succeed(None)
+    def call(self, procedure: str, after: str) -> Deferred[object]:
+        assert procedure == topics.fleet_procedure("bundle")
+        found = self._road.server.keys.following(after)
+        return succeed(None if found is None else bundle.dump(found))
 
     def is_attached(self) -> bool:
         return self.attached
@@ -148,25 +143,28 @@ class NoProcedures:
 class EdgeProcess(Mortal):
     """One run of the agent."""
 
-    def __init__(self, spool: Path, random: Callable[[], float]) -> None:
+    def __init__(self, spool: Path, random: Callable[[], float], key: int) -> None:
         super().__init__()
         self.clock = Clock()
+        card = spool / "server.pub.json"
+        self.trust = Trust(bundle.parse(card.read_text()), "auto")
         self.writer = ReadingsWriter(spool / "readings.db")
         self.reader = ReadingsReader(spool / "readings.db")
         self.outbox = SqliteOutbox(spool / "outbox.db")
         moving: Any = self.outbox
         moving._move = self.guard("move", self.outbox._move, ("inside", "after"))
-        seen: Any = Seam(self, self.outbox, ("add", "settle", "forget"))
+        seen: Any = Seam(self, self.outbox, ("add", "settle", "forget", "forget_unsent"))
         self.seen_outbox = seen
+        self.seen_writer: Any = Seam(self, self.writer, ("declare",))
         self.began_ms = self.outbox.ran_ms
-        self.compactor = compactor(self.reader, seen)
+        self.compactor = Compactor(DEVICE, self.reader, seen, car_sealer(key, lambda: self.trust.sealing))
         self.link = WampLink(
             self.clock,
             DEVICE,
             Uplink(PERIOD_S / 2, random, WINDOW),
             seen,
             as_lane(InlineLane()),
-            wamp_trust(self.clock, SERVER),
+            WampTrust(self.clock, self.trust, self.guard("keep", card.write_text), as_lane(InlineLane())),
             self.ran_ms,
         )
         self.session: EdgeSession | None = None
@@ -207,7 +205,9 @@ class SharedArchive:
 class PersisterProcess(Mortal):
     """One run of a persister."""
 
-    def __init__(self, road: Road, archive: SqliteArchive, feed: MemoryFeed, known: Callable[[], Known | None]) -> None:
+    def __init__(
+        self, road: Road, archive: SqliteArchive, feed: MemoryFeed, known: Callable[[str, str], Known | None]
+    ) -> None:
         super().__init__()
         self._road = road
         self.lane = HeldLane()
@@ -215,7 +215,7 @@ class PersisterProcess(Mortal):
         self.archive = SharedArchive(archive)
         seen: Any = Seam(self, self.archive, ("insert", "put_dead_letters", "pending", "mark_fed"))
         fed: Any = Seam(self, feed, ("publish",))
-        judge = Judge(lambda: {"a" * 16: server_private_key()}, lambda _device, _kid: known())
+        judge = Judge(lambda: road.server.keys.unwrap, known)
         self.intake = Intake(Persister(judge, seen), fed, as_lane(self.lane), as_lane(InlineLane()), ["00"], road.sign)
         self.join()
 

@@ -18,7 +18,7 @@ def processes(world: World) -> Processes:
 
 
 def journey(world: World) -> None:
-    """A car out of reach, then in reach; a clock corrected into the minute before; retention, a full disk; a sweep."""
+    """A car out of reach, then in reach; a clock corrected into the minute before; new keys; a full disk; a sweep."""
     world.record(3)
     world.compact()
     world.look()
@@ -26,6 +26,7 @@ def journey(world: World) -> None:
     world.record()
     world.join()
     world.advance(8)
+    world.server.rotate()
     world.deliver()
     world.look()
     world.record(2)
@@ -36,13 +37,15 @@ def journey(world: World) -> None:
     world.feed.fails_after = 2
     world.compact()
     world.advance(3)
-    world.deliver()
+    world.deliver([1])
     world.look()
-    world.forget(-1)
+    world.record(3)
+    world.compact()
+    world.make_room(1)
     world.look()
     world.advance(11)
     world.sweep(0)
-    world.deliver()
+    world.deliver([0])
     world.look()
 
 
@@ -82,7 +85,7 @@ def test_an_undisturbed_journey_loses_nothing() -> None:
 
 def test_whatever_call_is_the_edges_last_nothing_is_lost() -> None:
     dooms = list(points(0))
-    assert {name for name, _, _ in dooms} == {"add", "move", "settle", "forget"}
+    assert {name for name, _, _ in dooms} == {"add", "move", "settle", "forget", "forget_unsent", "declare", "keep"}
     for doom in dooms:
         live({0: doom})
 
@@ -135,6 +138,8 @@ DISORDER: Final[dict[str, Callable[[World], None]]] = {
     "router dies, edge comes back": _reconnect,
     "time passes": lambda world: world.advance(31),
     "settled is forgotten": lambda world: world.forget(-1),
+    "no room": lambda world: world.make_room(1),
+    "keys rotated": lambda world: world.server.rotate(),
 }
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from components.wire.receipt import Receipt
-from tests.model.ends import THIEF, Known, signed
+from tests.model.ends import Known
+from tests.model.keys import forged
 from tests.model.mortal import When
 from tests.model.world import World
 
@@ -64,6 +65,15 @@ class Everything(RuleBasedStateMachine):
     @rule(keep_ms=st.sampled_from([-1, 0, 5_000, 100_000]))
     def it_forgets(self, keep_ms: int) -> None:
         self.world.forget(keep_ms)
+
+    @rule(packets=st.integers(0, 3))
+    def it_is_over_its_bound(self, packets: int) -> None:
+        self.world.make_room(packets)
+
+    @rule()
+    def its_key_is_changed(self) -> None:
+        self.world.car_key += 1
+        self.world.boot_edge()
 
     @rule(seconds=st.sampled_from([0.1, 1, 3, 11, 40, 1000]))
     def time_passes(self, seconds: float) -> None:
@@ -136,13 +146,13 @@ class Everything(RuleBasedStateMachine):
     def a_receipt_is_forged(self, data: st.DataObject, status: Any) -> None:  # noqa: ANN401 - one of a Literal
         name = data.draw(st.sampled_from(sorted(self.world.ledger.minutes)))
         sha256 = data.draw(st.sampled_from(sorted(self.world.ledger.minutes[name].envelopes)))
-        self.world.hand_receipt(signed(Receipt(sha256, name, status), THIEF))
+        self.world.hand_receipt(forged(Receipt(sha256, name, status)))
 
     @rule(data=st.data(), status=st.sampled_from(["stored", "duplicate", "rejected"]))
     @precondition(has(lambda world: world.ledger.minutes))
     def a_receipt_for_another_envelope_arrives(self, data: st.DataObject, status: Any) -> None:  # noqa: ANN401
         name = data.draw(st.sampled_from(sorted(self.world.ledger.minutes)))
-        self.world.hand_receipt(signed(Receipt("f" * 64, name, status)))
+        self.world.hand_receipt(self.world.server.sign("", [Receipt("f" * 64, name, status)]))
 
     # The server.
 
@@ -173,6 +183,15 @@ class Everything(RuleBasedStateMachine):
     @rule(persister=PERSISTERS)
     def a_persister_sweeps(self, persister: int) -> None:
         self.world.sweep(persister)
+
+    @rule()
+    def the_servers_keys_are_rotated(self) -> None:
+        self.world.server.rotate()
+
+    @rule(data=st.data(), persister=PERSISTERS)
+    @precondition(has(lambda world: world.ledger.stored))
+    def another_content_of_a_stored_packet_arrives(self, data: st.DataObject, persister: int) -> None:
+        self.world.contradict(data.draw(st.sampled_from(sorted(self.world.ledger.stored))), persister)
 
     @rule(state=st.sampled_from(["active", "active", "suspended", "revoked", ""]))
     def an_operator_changes_the_registry(self, state: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.wire.receipt import STATUSES, Receipt
-from tests.model.ends import THIEF, signed
+from tests.model.keys import forged
 from tests.model.world import World
 
 
@@ -30,8 +30,8 @@ def test_no_forged_receipt_settles_anything(world: World) -> None:
     for name, one in world.ledger.minutes.items():
         for status in STATUSES:
             for sha256 in one.envelopes:
-                world.hand_receipt(signed(Receipt(sha256, name, status), THIEF))
-            world.hand_receipt(signed(Receipt("f" * 64, name, status)))
+                world.hand_receipt(forged(Receipt(sha256, name, status)))
+            world.hand_receipt(world.server.sign("", [Receipt("f" * 64, name, status)]))
     world.look()
     assert states(world) == (waiting, 0, 0)
 

@@ -7,7 +7,9 @@ what arrives, where, how often, in which order, or never.
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,7 +20,8 @@ from twisted.internet.defer import ensureDeferred
 
 from components.cloud import wamp_intake
 from components.cloud.sqlite_archive import SqliteArchive
-from components.wire import receipt
+from components.wire import bundle, receipt
+from components.wire.bundle import key_id
 from tests.edge_parts import T0, reading_row, session_row
 from tests.fake_stores import MemoryFeed
 from tests.model.ends import (
@@ -33,6 +36,7 @@ from tests.model.ends import (
     PersisterProcess,
     Road,
 )
+from tests.model.keys import Server, car_pubkey, is_by
 from tests.model.ledger import Ledger
 from tests.model.mortal import PowerCutError
 
@@ -52,24 +56,31 @@ class World(Road):
         self.known: Known | None = Known()
         self.feed = MemoryFeed()
         self.archive = SqliteArchive(self.directory / "archive.db")
-        super().__init__(Ledger(self.spool / "outbox.db", self.directory / "archive.db"))
+        server = Server()
+        (self.spool / "server.pub.json").write_text(bundle.dump(server.keys.newest))
+        ledger = Ledger(self.spool / "outbox.db", self.directory / "archive.db", server.opened)
+        super().__init__(ledger, server)
         self.now_ms = T0
         self.base_ms = 0
+        self.car_key = 0
         self._sessions = 0
         self._speed = 0
         self._patches = ExitStack()
         self._patches.enter_context(patch.object(wamp_intake, "_now_ms", lambda: self.now_ms))
         self._patches.enter_context(patch.object(wamp_intake, "MAX_WAITING", QUEUE))
+        self._patches.enter_context(patch.object(receipt, "_is_by", is_by))
         self.persisters = [self._persister() for _ in range(2)]
-        self.edge = EdgeProcess(self.spool, self.random)
-        self.session_is_new = True
-        self.begin_session(0)
+        self._begin_run()
 
     # The car.
 
+    @property
+    def session_name(self) -> str:
+        return f"{self._sessions:016x}"
+
     def begin_session(self, offset_ms: int) -> str:
         """Record on another clock base from now on; return the session before."""
-        before = f"{self._sessions:016x}"
+        before = self.session_name
         self._sessions += 1
         self.base_ms += offset_ms
         self.session_is_new = True
@@ -81,7 +92,7 @@ class World(Road):
             self.advance(2)
             at_ms = self.now_ms + self.base_ms
             rows = [session_row(at_ms, period_s=PERIOD_S)] if self.session_is_new else []
-            session = f"{self._sessions:016x}"
+            session = self.session_name
             self._speed = (self._speed + 1) % 200
             self.edge.writer.append(session, [*rows, reading_row(at_ms, self._speed)])
             self.session_is_new = False
@@ -94,6 +105,7 @@ class World(Road):
         with suppress(PowerCutError):
             edge.compactor.compact(closing=closing, ended=ended)
         self.ledger.look_at_outbox()
+        self._declare()
         if edge.is_alive:
             edge.link.kept(edge.outbox.waiting(before - 1), fresh=not ended)
 
@@ -102,25 +114,55 @@ class World(Road):
         self.compact(ended=before)
 
     def forget(self, keep_ms: int) -> None:
-        """Retention, as agent.py has it; over the disk bound `keep_ms` is less than nothing."""
+        """Forget what has a receipt since `keep_ms` and the rows of no packet, as spool.py has it."""
         edge = self.edge
         with suppress(PowerCutError):
             ran_ms = edge.ran_ms()
             edge.seen_outbox.forget(ran_ms - keep_ms, ran_ms, 3)
-            edge.writer.forget(edge.outbox.first_row_kept(edge.reader.file_id), 4)
+            self._forget_rows(edge.outbox.first_row_kept(edge.reader.file_id))
+
+    def make_room(self, packets: int) -> None:
+        """Forget all that a spool over its bound forgets, as spool.py has it, and so many unsent packets."""
+        self.forget(-1)
+        edge = self.edge
+        with suppress(PowerCutError):
+            self._forget_rows(edge.outbox.row_after(edge.reader.file_id, edge.writer.floor(), 20))
+            edge.seen_outbox.forget_unsent(packets, "bound")
+        self.ledger.look_at_outbox()
+        self._declare()
+
+    def _forget_rows(self, kept: int) -> None:
+        edge = self.edge
+        kept = max(edge.writer.floor(), kept)
+        edge.writer.forget(kept, 4, edge.outbox.bare_ms(edge.reader.file_id, kept))
+
+    def _declare(self) -> None:
+        """Losses are written down, so that packets tell of them, as spool.py has it."""
+        edge = self.edge
+        with suppress(PowerCutError):
+            losses = edge.outbox.undeclared()
+            edge.seen_writer.declare(self.session_name, self.now_ms + self.base_ms, losses)
 
     def boot_edge(self, *, lose_outbox: bool = False) -> None:
         """The agent ends as by a power cut, and runs again."""
         self.leave()
         self.edge.die()
+        self.ledger.look_at_outbox()
         if lose_outbox:
             for path in self.spool.glob("outbox.db*"):
                 path.unlink()
             self.ledger.outbox_was_lost()
-        self.edge = EdgeProcess(self.spool, self.random)
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        """The agent runs, and takes up what an earlier run left behind, as spool.py has it."""
+        edge = self.edge = EdgeProcess(self.spool, self.random, self.car_key)
         self.begin_session(0)
-        self.edge.link.kept(self.edge.outbox.waiting(), fresh=False)
+        edge.outbox.follow(edge.reader.file_id, self.session_name, self.now_ms + self.base_ms, edge.writer.bare())
+        self._declare()
+        edge.link.kept(edge.outbox.waiting(), fresh=False)
         self.compact()
+        edge.passed.clear()
 
     def advance(self, seconds: float) -> None:
         self.now_ms += int(seconds * 1000)
@@ -172,6 +214,12 @@ class World(Road):
             one.session.hear(envelope, details=Details())
         self._bury()
 
+    def contradict(self, name: str, persister: int) -> None:
+        """A persister is handed another content of a stored packet, by the car's own key: of a card that was cloned."""
+        other = replace(self.ledger.minutes[name].packet, config_hash="d" * 16)
+        self.ledger.contradicted.add(name)
+        self.hand(self.edge.compactor.sealer.seal(other, "e" * 16, 1), persister)
+
     def hand_garbage(self, envelope: bytes, persister: int) -> None:
         """A persister is handed what nobody sealed."""
         self.ledger.garbage.add(receipt.digest(envelope))
@@ -190,13 +238,14 @@ class World(Road):
         with suppress(PowerCutError):
             self.edge.session.hear(data)
 
-    def deliver(self) -> None:
-        """Hand over all that is on the way: packets to both persisters, so that each has two receipts."""
+    def deliver(self, persisters: Sequence[int] = (0, 1)) -> None:
+        """Hand over all that is on the way: packets to each of these persisters, so that each has as many receipts."""
         while self.answers:
             self.answered(0, taken=True)
         while self.published:
-            self.bring(0, 0, again=True)
-            self.bring(0, 1)
+            for one in persisters[:-1]:
+                self.bring(0, one, again=True)
+            self.bring(0, persisters[-1])
         while self.receipts:
             self.return_receipt(0)
 
@@ -250,11 +299,13 @@ class World(Road):
         """With nothing in the way, all is delivered and fed in bounded time."""
         self._bury()
         self.heal()
+        # A loss travels with the readings that follow it.
+        self.record()
         self.compact(closing=True)
         self.look()
         most = _ALARMS + 12 * len(self.ledger.minutes)
-        for _ in range(most):
-            self.deliver()
+        for turn in range(most):
+            self.deliver([turn % 2])
             for number in range(2):
                 self.sweep(number)
             if self.edge.link.uplink.idle and not self.archive.pending(2**62, 1):
@@ -276,7 +327,13 @@ class World(Road):
         shutil.rmtree(self.directory)
 
     def _persister(self) -> PersisterProcess:
-        return PersisterProcess(self, self.archive, self.feed, lambda: self.known)
+        return PersisterProcess(self, self.archive, self.feed, self._sender)
+
+    def _sender(self, _device: str, kid: str) -> Known | None:
+        """Answer as the registry does: with the key that the packet names, if the car ever had it, or that of now."""
+        pubkeys = [car_pubkey(number) for number in range(self.car_key + 1)]
+        named = {key_id(bytes.fromhex(one)): one for one in pubkeys}
+        return self.known and replace(self.known, pubkey=named.get(kid, pubkeys[-1]))
 
     def _bury(self) -> None:
         """What has died is there again."""
