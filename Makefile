@@ -38,7 +38,7 @@ demo: .venv/.stamp
 
 # Three workers, for two cores: the journeys mostly wait for real processes. A file stays with one worker, so its fleet is started once.
 test: .venv/.stamp
-	$(BIN)/python -m pytest -q -ra -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -ra -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)

@@ -15,10 +15,13 @@ from service_identity import VerificationError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
+from components.bounded_file import read_bytes
 from components.settings import is_url
 from components.wire.errors import ConfigError
 
 _TLS: Final = ("wss://", "rss://")
+_MAX_CA_BYTES: Final = 1024 * 1024
+"""Four times what a system has of all CAs that there are."""
 _UNTRUSTED: Final = "certificate verify failed"
 
 
@@ -79,9 +82,7 @@ def in_words(error: BaseException, url: str, ca: Path | None, *, joined: bool = 
 
 def _trusted(ca: Path) -> Any:  # noqa: ANN401 - one of Twisted's interfaces
     try:
-        found = x509.load_pem_x509_certificates(ca.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{ca} cannot be read", error.strerror or "") from error
+        found = x509.load_pem_x509_certificates(read_bytes(ca, _MAX_CA_BYTES))
     except ValueError as error:
         raise ConfigError(f"{ca} has no certificate in PEM", "copy var/tls/ca.pem from the server's home") from error
     return trustRootFromCertificates(  # type: ignore[no-untyped-call]

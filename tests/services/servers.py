@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -18,6 +19,8 @@ CACHE = ROOT / ".cache"
 FERRETDB = CACHE / "ferretdb"
 KAFKA_LIBS = CACHE / "kafka"
 
+_CLUSTER = urlsafe_b64encode(b"odograph's tests").decode().rstrip("=")
+"""A cluster's name is 16 bytes; clusters on ports of their own may share it."""
 _random = random.Random()  # noqa: S311 (a port, not a secret); its own, so that a test that seeds the shared one is safe
 
 
@@ -62,7 +65,7 @@ class Server:
         """The process while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def start(self, within_s: float = 60.0) -> None:
+    def start(self, within_s: float = 150.0) -> None:
         """Start it and wait until it listens; nothing when it runs.
 
         Raises:
@@ -161,9 +164,6 @@ def kafka(folder: Path) -> Server:
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     java = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{KAFKA_LIBS}/*"]
-    tool = [*java, "kafka.tools.StorageTool"]
-    made = subprocess.run([*tool, "random-uuid"], check=True, capture_output=True, text=True, timeout=60)
-    cluster = made.stdout.strip().splitlines()[-1]
-    command = [*tool, "format", "-t", cluster, "-c", str(properties), "--standalone"]
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties), "--standalone"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return Server("kafka", [*java, "kafka.Kafka", str(properties)], port, folder)

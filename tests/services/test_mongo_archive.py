@@ -90,7 +90,7 @@ def test_a_server_that_hangs_is_unavailable_in_bounded_time(own_mongodb: Server,
             archive.insert([packet(2)])
     finally:
         own_mongodb.signal(signal.SIGCONT)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert set(archive.insert([packet(2)])) <= {"stored", "duplicate"}
     archive.close()
 

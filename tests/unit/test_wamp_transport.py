@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,8 +52,15 @@ def test_a_ca_is_refused_where_it_proves_nothing_or_is_none(ca: Path, tmp_path: 
         transport("ws://127.0.0.1:8080/ws", ca)
     with pytest.raises(ConfigError, match="has no certificate in PEM"):
         transport("wss://127.0.0.1:8080/ws", ca.with_name("ca.key"))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist"):
         transport("wss://127.0.0.1:8080/ws", tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="is not a file"):
+            transport("wss://127.0.0.1:8080/ws", endless)
+    (tmp_path / "large").write_bytes(bytes(1024 * 1024 + 1))
+    with pytest.raises(ConfigError, match="has more than 1048576 bytes"):
+        transport("wss://127.0.0.1:8080/ws", tmp_path / "large")
     with pytest.raises(ConfigError, match="is no router URL"):
         transport("wss://:x/ws")
 
