@@ -56,7 +56,7 @@ def main(names: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="odograph-mutants-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
         sound = _sound(Path(folder))
         tests = sorted({test for one in mutants for test in one.tests})
-        code, said = _run(sound, ["-n", str(_AT_ONCE), "--dist", "loadfile", *tests], None)
+        code, said = _run(sound, ["-n", str(_AT_ONCE), *tests], None)
         if code != 0:
             print(said, "the tests fail without any mutant", sep="\n")
             return 1

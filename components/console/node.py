@@ -1,8 +1,7 @@
 """A Crossbar node as a process of its own: its directory, its start, its readiness, its end. Process wiring.
 
 Every node runs router/.crossbar/config.yaml; `write_node` changes ports and paths, adds a home's certificate, and
-changes nothing else. It blocks, so it
-is for commands and tests, not for a reactor's thread.
+changes nothing else. It blocks, so it is for commands and tests, not for a reactor's thread.
 """
 
 import contextlib

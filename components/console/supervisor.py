@@ -1,8 +1,7 @@
 """Who started this process and waits for word of it: systemd's notification protocol. Rim.
 
 `READY=1` when the working loop has turned for the first time, `WATCHDOG=1` when it has turned since: whoever feeds the
-watchdog from a timer feeds it from a process that does nothing. Where
-nobody waits, nobody is told.
+watchdog from a timer feeds it from a process that does nothing. Where nobody waits, nobody is told.
 
 Source: sd_notify(3), sd_watchdog_enabled(3).
 """
