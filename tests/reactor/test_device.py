@@ -212,6 +212,31 @@ def test_a_car_that_was_measured_too_long_before_the_command_is_sent_nothing(ben
     assert bench.car.cleared == 0
 
 
+def test_what_is_read_for_the_recording_is_no_look_at_the_car(bench: Bench) -> None:
+    """It may be as old as its tier allows."""
+    standing = bench.car.sample(0)
+    bench.car.sample = lambda _deadline_ms: standing  # type: ignore[assignment, method-assign]
+    bench.car.values["rpm"] = 800.0
+    assert bench.clear(bench.token()) == {"outcome": "refused", "reason": "engine_running"}
+
+
+def test_nothing_else_is_asked_of_the_car_between_the_look_and_the_command(bench: Bench) -> None:
+    asked: list[str] = []
+
+    class Watched(InlineLane):
+        async def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any call
+            answer = await super().run(function, *args, **kwargs)
+            asked.append("another call may come")
+            return answer
+
+    measure, clear = bench.car.measure_now, bench.car.clear_dtcs
+    bench.car.measure_now = lambda *a: (asked.append("look"), measure(*a))[1]  # type: ignore[method-assign, func-returns-value]
+    bench.car.clear_dtcs = lambda *a: (asked.append("command"), clear(*a))[1]  # type: ignore[method-assign, func-returns-value]
+    bench.car_lane = Watched()
+    assert bench.clear(bench.token()) == {"outcome": "cleared"}
+    assert asked[asked.index("look") + 1] == "command"
+
+
 @pytest.mark.parametrize("gone_after", [0, 1, 2, 3, 4])
 def test_a_caller_who_is_gone_leaves_no_step_of_the_clearing_off_the_record(bench: Bench, gone_after: int) -> None:
     """The router tells of it by cancelling, at any moment; what is under way goes on to its end, and once."""
