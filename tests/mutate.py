@@ -99,7 +99,8 @@ def _run(tree: Path, arguments: Sequence[str], limit_s: float | None = _LIMIT_S)
     """Return pytest's exit code and what it printed; 1 where it did not end in time, for that is no answer either."""
     options = ["-q", "-x", "-rf", "--tb=no", "--hypothesis-profile=mutants"]
     command = [sys.executable, "-m", "pytest", *options, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    # The first run compiles everything, and each mutant's tree is a copy that has it.
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": ""}
     try:
         ended = subprocess.run(
             [*command, *arguments],
