@@ -1,14 +1,15 @@
 """What becomes of an envelope: every check in its order, every outcome with what is kept and what is said."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
+from components.cloud import persister
 from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import RETRY_AFTER_S, Persister
 from components.cloud.sqlite_registry import Registry
@@ -174,6 +175,22 @@ def test_while_the_archive_is_away_everything_is_to_be_sent_again() -> None:
     assert sorted(one.status for one in cloud.take(sealed(), b"\xff")) == ["rejected", "stored"]
 
 
+def test_an_archive_that_is_away_is_tried_once_for_a_batch_however_many_parts_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(persister, "MAX_READINGS", 0)
+    cloud, tried = Server(), list[int]()
+
+    def away(packets: Sequence[object]) -> Never:
+        tried.append(len(packets))
+        raise UnavailableError("away")
+
+    cloud.archive.insert = away  # type: ignore[method-assign]
+    found = cloud.take(*(sealed(n=n) for n in range(4)))
+    assert tried == [1]
+    assert [(one.status, one.code) for one in found] == [("retry", "archive_away")] * 4
+
+
 def test_no_rejected_receipt_without_a_dead_letter() -> None:
     cloud = Server()
 
@@ -192,6 +209,14 @@ def test_a_packet_that_crashes_the_judge_is_a_dead_letter_at_the_third_time() ->
     assert cloud.archive.dead_letters == {}
     assert cloud.one(data) == Receipt(digest(data), None, "rejected", "poison")
     assert [one.code for one in cloud.archive.dead_letters.values()] == ["poison"]
+
+
+def test_a_packet_is_no_poison_for_want_of_memory() -> None:
+    cloud = Server({"car_one": MemoryError()})
+    for _ in range(5):
+        assert cloud.one(sealed()) == Receipt(digest(sealed()), None, "retry", "out_of_memory", RETRY_AFTER_S)
+    cloud.devices["car_one"] = Known()
+    assert cloud.one(sealed()).status == "stored"
 
 
 def test_the_checks_come_in_the_contracts_order() -> None:
