@@ -248,10 +248,12 @@ class Intake:
         """Publish the events of a batch; return the ids of its packets but those that cannot be fed."""
         fed: list[str] = []
         together: list[StoredPacket] = []
+        weight = 0
         for one in batch:
-            if together and sum(each.weight for each in (*together, one)) > _MAX_EVENTS:
+            weight += one.weight
+            if together and weight > _MAX_EVENTS:
                 fed += self._publish(together)
-                together = []
+                together, weight = [], one.weight
             together.append(one)
         return fed + self._publish(together)
 

@@ -140,18 +140,22 @@ def test_the_receipt_goes_to_the_topics_device_and_to_nobody_where_there_is_none
         assert [to for to, _ in found.receipts] == [(one, KID) for one in who]
 
 
-CIRCUMSTANCES: dict[str, dict[str, Any]] = {
-    "unknown_device": {},
-    "revoked_device": {"car_one": Known(state="revoked")},
-    "invited_device": {"car_one": Known(pubkey="", state="invited")},
-    "suspended_device": {"car_one": Known(state="suspended")},
-    "registry_away": {"car_one": UnavailableError("registry.db cannot be read")},
-}
+CIRCUMSTANCES: list[tuple[str, dict[str, Any]]] = [
+    ("unknown_device", {}),
+    ("revoked_device", {"car_one": Known(state="revoked")}),
+    ("invited_device", {"car_one": Known(pubkey="", state="invited")}),
+    ("suspended_device", {"car_one": Known(state="suspended")}),
+    ("unusable_device_key", {"car_one": ValueError("a row that no registry writes")}),
+    ("unusable_device_key", {"car_one": TypeError("a row that no registry writes")}),
+    ("unusable_device_key", {"car_one": Known(pubkey="no hex")}),
+    ("unusable_device_key", {"car_one": Known(pubkey=None)}),
+    ("registry_away", {"car_one": UnavailableError("registry.db cannot be read")}),
+]
 
 
-@pytest.mark.parametrize("code", CIRCUMSTANCES)
-def test_what_may_be_right_later_is_to_be_sent_again_and_nothing_is_kept(code: str) -> None:
-    cloud, data = Server(CIRCUMSTANCES[code]), sealed()
+@pytest.mark.parametrize(("code", "devices"), CIRCUMSTANCES)
+def test_what_may_be_right_later_is_to_be_sent_again_and_nothing_is_kept(code: str, devices: dict[str, Any]) -> None:
+    cloud, data = Server(dict(devices)), sealed()
     for _ in range(5):
         assert cloud.one(data) == Receipt(digest(data), None, "retry", code, RETRY_AFTER_S)
     assert (cloud.archive.packets, cloud.archive.dead_letters) == ({}, {})
@@ -209,6 +213,28 @@ def test_a_packet_that_crashes_the_judge_is_a_dead_letter_at_the_third_time() ->
     assert cloud.archive.dead_letters == {}
     assert cloud.one(data) == Receipt(digest(data), None, "rejected", "poison")
     assert [one.code for one in cloud.archive.dead_letters.values()] == ["poison"]
+
+
+def test_crashes_are_remembered_of_so_many_packets_and_of_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persister, "_POISON_REMEMBERED", 2)
+    cloud = Server({"car_one": RecursionError("deep")})
+    for n in (0, 1, 2, 0, 1, 2, 2):
+        assert cloud.one(sealed(n=n)).code == "crashed"
+    assert cloud.one(sealed(n=2)).code == "poison"
+    assert cloud.one(sealed(n=1)).code == "crashed"
+
+
+def test_only_what_is_new_is_handed_on_to_be_fed_and_no_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persister, "MAX_READINGS", 2)
+    cloud = Server()
+    cloud.take(sealed(n=3))
+    batch = [Arrival(TOPIC, sealed(n=n), "car_one", 7) for n in (3, 0, 1, 2)]
+    result = cloud.persister.persist(batch)
+    # Three of them in one part, as the third is what fills it; then one more, for which there is no room.
+    assert [one.id for one in result.stored] == [plain(0).id, plain(1).id]
+    assert cloud.archive.to_feed == {plain(n).id for n in range(4)}
+    batch = [Arrival(TOPIC, sealed(n=n), "car_one", 7) for n in (3, 0, 1, 4)]
+    assert [one.id for one in cloud.persister.persist(batch).stored] == [plain(4).id]
 
 
 def test_a_packet_is_no_poison_for_want_of_memory() -> None:
