@@ -146,27 +146,27 @@ def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], val
     assert len(str(caught.value)) < 400
 
 
-NONE: dict[str, object] = dict.fromkeys(STATISTICS, 900.0) | {"count": 1, "stdev": 0.0, "variance": 0.0}
+FIGURES: dict[str, float] = dict.fromkeys(STATISTICS, 900.0) | {"count": 1, "stdev": 0.0, "variance": 0.0}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "fault"),
     [
-        (("summary", "rpm"), NONE | {"min": 901.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"mean": 899.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"median": 1e17}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"mode": -900.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"max": 899.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"max": 17_000.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"min": -1.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"stdev": -1.0, "variance": 1.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"stdev": 1.0, "variance": 1.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"max": 902.0, "stdev": 1.0, "variance": 2.0}, "summary.rpm: no values"),
-        (("summary", "rpm"), NONE | {"max": 1e308}, "summary.rpm: no values"),
-        (("summary", "altitude"), NONE | {"stdev": 1e308, "variance": 1e308}, "summary.altitude: no values"),
-        (("summary", "o212"), NONE, "summary.o212: no values"),
+        (("summary", "rpm"), FIGURES | {"min": 901.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"mean": 899.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"median": 1e17}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"mode": -900.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 899.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 17_000.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"min": -1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"stdev": -1.0, "variance": 1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"stdev": 1.0, "variance": 1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 902.0, "stdev": 1.0, "variance": 2.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 1e308}, "summary.rpm: no values"),
+        (("summary", "altitude"), FIGURES | {"stdev": 1e308, "variance": 1e308}, "summary.altitude: no values"),
+        (("summary", "o212"), FIGURES, "summary.o212: no values"),
         (("summary", "heading"), {"count": 1, "mean": 360.5}, "summary.heading: no values"),
-        (("summary", "rpm"), NONE | {"count": 2}, "summary.rpm.count: must be a whole number from 0 to 1"),
+        (("summary", "rpm"), FIGURES | {"count": 2}, "summary.rpm.count: must be a whole number from 0 to 1"),
         (("gaps", 0, "from"), "2026-11-21T10:04:59.999Z", "gaps: not from"),
         (("gaps", 0, "to"), "2026-11-21T10:06:00.001Z", "gaps: not from"),
         (("gaps", 0, "from"), "2026-11-21T10:05:01.000Z", "gaps: not from"),
@@ -187,8 +187,8 @@ def test_parts_that_contradict_each_other_are_rejected(path: tuple[Any, ...], va
 def test_statistics_that_values_can_have_are_read() -> None:
     found: Any = form()
     found["summary"] |= {
-        "rpm": NONE | {"stdev": 1e-14, "variance": 1e-28},
-        "o212": NONE | dict.fromkeys(("mean", "median", "mode", "max", "min"), 7.99987792969),
+        "rpm": FIGURES | {"stdev": 1e-14, "variance": 1e-28},
+        "o212": FIGURES | dict.fromkeys(("mean", "median", "mode", "max", "min"), 7.99987792969),
     }
     assert packet.read(found).summary["rpm"]["stdev"] == 1e-14
 
