@@ -23,7 +23,7 @@ from components.cloud.who import Device, Principal
 from components.lane import Lane
 from components.wamp_procedure import INVALID, guarded
 from components.wire import bundle, receipt, topics
-from components.wire.errors import UnavailableError
+from components.wire.errors import ConfigError, UnavailableError
 from components.wire.times import iso_ms
 
 _ANSWER_BYTES: Final = 250_000
@@ -143,7 +143,7 @@ class Fleet:
     async def _read(self, call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever `call` returns
         try:
             return await self.lane.run(call, *args)
-        except UnavailableError as error:
+        except (ConfigError, UnavailableError) as error:
             raise ApplicationError("odograph.error.unavailable", str(error)) from error
 
     def _caller(self, authid: str | None) -> Principal:

@@ -124,8 +124,8 @@ def test_a_bundle_follows_a_key_id_and_nothing_else() -> None:
     ("name", "args", "kwargs"),
     [
         ("latest", (), {}), ("latest", ("car_one", "car_two"), {}), ("latest", ("car_one",), {"x" * 10_000: 1}),
-        ("minutes", (), {"device": "car_one", "limit": 5}), ("minutes", ("car_one",) * 9, {}), ("devices", ("", ""), {}),
-        ("devices", (), {"self": 1}), ("public_bundle", ("", ""), {}),
+        ("minutes", (), {"device": "car_one", "limit": 5}), ("minutes", ("car_one",) * 9, {}),
+        ("devices", ("", ""), {}), ("devices", (), {"self": 1}), ("public_bundle", ("", ""), {}),
     ],
 )  # fmt: skip
 def test_too_many_too_few_or_unknown_arguments_are_refused_by_the_fleet(

@@ -103,10 +103,15 @@ def size(answer: object) -> int:
 
 
 def test_every_answer_fits_into_one_message(cloud: Cloud) -> None:
-    long = {"dtcs": [{"code": "P0420"}] * 9_000, "gaps": [{"reason": "late"}] * 9_000, "lost": [{"count": 1}] * 99_000}
-    heavy = {"readings": {"columns": {"climb": {"v": [0.5] * 60_000}}}}
-    light = {"period_s": 60}
-    found, pages, since_ms, after = [], 0, 1, ""
+    long: dict[str, object] = {
+        "dtcs": [{"code": "P0420"}] * 9_000,
+        "gaps": [{"reason": "late"}] * 9_000,
+        "lost": [{"count": 1}] * 99_000,
+    }
+    heavy: dict[str, object] = {"readings": {"columns": {"climb": {"v": [0.5] * 60_000}}}}
+    light: dict[str, object] = {"period_s": 60}
+    found: list[Any] = []
+    pages, since_ms, after = 0, 1, ""
     for n, form in enumerate((light, heavy, light, long, heavy | long), 1):
         one = replace(stored("car_acme", n, "acme"), id=f"car_acme/{'0' * 16}/19700101T00{n:02}00Z")
         cast("MemoryArchive", cloud.fleet.archive).insert([replace(one, packet=form | {"start": iso_ms(one.start_ms)})])
@@ -119,7 +124,7 @@ def test_every_answer_fits_into_one_message(cloud: Cloud) -> None:
     assert [one["id"][-4] for one in found] == ["1", "2", "3", "4", "5"]
     assert pages == 2
     assert [one.get("left_out") for one in found] == [
-        None, ["readings"], None, ["lost"], ["readings", "lost", "gaps"],
+        None, ["readings"], None, ["lost"], ["readings", "lost"],
     ]  # fmt: skip
     assert found[1]["packet"] == {"start": "1970-01-01T00:02:00.000Z"}
     assert size(cloud.ask("adam", "latest", "car_acme")) < 262_144
@@ -135,4 +140,4 @@ def test_a_fleet_of_any_size_is_listed_page_by_page(cloud: Cloud) -> None:
         found += [one["id"] for one in page]
         pages += 1
     assert found == sorted([*(f"car_{n:02}" for n in range(30)), "car_acme", "car_sold"])
-    assert pages == 3
+    assert pages == 2
