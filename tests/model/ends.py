@@ -168,6 +168,7 @@ class EdgeProcess(Mortal):
             as_lane(InlineLane()),
             wamp_trust(self.clock, SERVER),
             self.ran_ms,
+            self.compactor.remake,
         )
         self.session: EdgeSession | None = None
 
