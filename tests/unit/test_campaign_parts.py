@@ -1,29 +1,18 @@
-"""The parts of the campaign: a wire that breaks as it is told to, points that kill, an oracle that can say no."""
+"""The parts of the campaign: a wire that breaks as it is told to, points that kill, a plan."""
 
-import hashlib
-import json
 import socket
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import cbor2
 import pytest
-from pymongo.errors import PyMongoError
 
 from tests.campaign import doomed
 from tests.campaign.doomed import POINTS, Point, arm
-from tests.campaign.oracle import Oracle
+from tests.campaign.ground import patience, until
 from tests.campaign.proxy import Proxy
 from tests.campaign.run import plan
-from tests.campaign.spools import Sealed, Spool
-
-SESSION = "00f1e2d3c4b5a697"
-START_MS = 1_795_255_500_000
-PACKET = f"car_01/{SESSION}/20261121T100500Z"
+from tests.campaign.scenarios import scenarios
 
 
 class Died(BaseException):
@@ -123,134 +112,37 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
-class Collections(dict[str, Any]):
-    """A database of dictionaries; `away` answers nothing."""
-
-    away = False
-
-    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - as the driver's
-        database = self
-
-        class Collection(dict[str, Any]):
-            def find_one(self, wanted: dict[str, str], _fields: object = None) -> Any:  # noqa: ANN401
-                if database.away:
-                    raise PyMongoError
-                return self.get(wanted["_id"])
-
-        self[name] = Collection()
-        return self[name]
-
-
-def receipt_frame(status: str = "stored") -> bytes:
-    """Return what a persister writes: greeting, then one frame with a receipt."""
-    receipts = {"receipts": [{"packet": PACKET, "envelope": "e" * 64, "status": status}]}
-    signed = cbor2.dumps([json.dumps(receipts).encode(), bytes(64)])
-    message = cbor2.dumps([16, 1, {}, "odograph.receipt.car_01", [signed]])
-    return b"\x7f\xf0\0\0" + b"\0" + len(message).to_bytes(3, "big") + message
-
-
-@pytest.fixture
-def oracle() -> Oracle:
-    found = Oracle()
-    found._database = Collections()
-    return found
-
-
-@pytest.mark.parametrize("status", ["stored", "duplicate", "rejected"])
-def test_a_receipt_without_a_document_is_a_violation(oracle: Oracle, status: str) -> None:
-    oracle.watch("persister_a")("up", receipt_frame(status))
-    assert len(oracle.violations) == 1
-    assert "without a durable document" in oracle.violations[0]
-
-
-def test_a_receipt_with_its_document_is_none_and_nor_is_a_retry(oracle: Oracle) -> None:
-    oracle._database["packets"][PACKET] = {"received_ms": 1}
-    see = oracle.watch("persister_a")
-    frame = receipt_frame()
-    for place in range(len(frame)):
-        see("up", frame[place : place + 1])
-    oracle.watch("persister_b")("up", receipt_frame("retry"))
-    assert oracle.violations == []
-    assert oracle.counts["receipts checked as they passed"] == 1
-
-
-@pytest.mark.parametrize(("received_ms", "violations"), [(1, 0), (2**60, 1)])
-def test_what_could_not_be_asked_when_it_passed_is_asked_later(
-    oracle: Oracle, received_ms: int, violations: int
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
+    server: socket.socket, *, goes_on: bool
 ) -> None:
-    oracle._database.away = True
-    oracle.watch("persister_a")("up", receipt_frame())
-    assert oracle.violations == []
-    oracle._database.away = False
-    oracle._database["packets"][PACKET] = {"received_ms": received_ms}
-    (seen,) = oracle._unsure
-    oracle._check(seen, late=True)
-    assert len(oracle.violations) == violations
+    seen: list[bytes] = []
+    with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
+        near, far = joined(proxy, server)
+        with near, far:
+            proxy.halve("up")
+            near.sendall(b"frame")
+            assert far.recv(9) == b"fra"
+            until(lambda: proxy.is_stalled, 5, "it stalls")
+            assert seen == [b"fra"]
+            if not goes_on:
+                proxy.cut()
+            proxy.heal()
+            assert far.recv(9) == (b"me" if goes_on else b"")
 
 
-def stored(**different: object) -> dict[str, Any]:
-    packet = {"readings": {"at": [0, 1000, 1000]}, "gaps": [], "dtcs": []}
-    return {"_id": PACKET, "envelope": b"sealed", "packet": packet | different}
+def test_a_busy_machine_gets_more_time_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    times = []
+    for load in (0.1, 2.0, 5.0, 900.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        times.append(patience())
+    assert times == [1.0, 1.0, 2.5, 4.0]
 
 
-def verified(oracle: Oracle, document: dict[str, Any] | None, recorded_ms: list[int]) -> list[str]:
-    spool = Spool("car_01", Path())
-    spool.times[SESSION] += [START_MS + at for at in recorded_ms]
-    one = Sealed(PACKET, "car_01", {hashlib.sha256(b"sealed").hexdigest()}, "receipted")
-    if document is not None:
-        oracle._database["packets"][PACKET] = document
-    oracle._verify(spool, one)
-    return oracle.violations
-
-
-def test_a_packet_stored_as_it_was_sealed_and_recorded_is_right(oracle: Oracle) -> None:
-    assert verified(oracle, stored(), [0, 1000, 2000]) == []
-
-
-@pytest.mark.parametrize(
-    ("document", "recorded_ms", "words"),
-    [
-        (None, [0, 1000, 2000], "lost"),
-        (stored() | {"envelope": b"other"}, [0, 1000, 2000], "not what the edge sealed"),
-        (stored(), [0, 1000, 2000, 3000], "recorded at"),
-        (stored(readings={"at": [0, 3000]}), [0, 3000], "it declares only"),
-        (stored(), [0, 1000, 2000, 6000], "it declares only"),
-    ],
-)
-def test_a_packet_that_is_lost_changed_or_silent_about_a_hole_is_a_violation(
-    oracle: Oracle, document: dict[str, Any] | None, recorded_ms: list[int], words: str
-) -> None:
-    (violation,) = verified(oracle, document, recorded_ms)
-    assert words in violation
-
-
-def test_a_declared_hole_is_none(oracle: Oracle) -> None:
-    gap = {"from": "2026-11-21T10:05:00.000Z", "to": "2026-11-21T10:05:03.000Z", "reason": "late"}
-    assert verified(oracle, stored(readings={"at": [0, 3000]}, gaps=[gap]), [0, 3000]) == []
-
-
-def test_an_event_that_comes_again_with_another_content_is_a_violation(oracle: Oracle) -> None:
-    oracle._hear("a/r0", "1")
-    oracle._hear("a/r0", "1")
-    assert (oracle.violations, oracle.counts["events fed again"]) == ([], 1)
-    oracle._hear("a/r0", "2")
-    assert len(oracle.violations) == 1
-
-
-def test_a_packet_that_vanishes_from_an_outbox_is_noticed(tmp_path: Path) -> None:
-    spool = Spool("car_01", tmp_path)
-    with closing(sqlite3.connect(tmp_path / "outbox.db")) as db:
-        db.execute("CREATE TABLE meta (epoch TEXT)")
-        db.execute("INSERT INTO meta VALUES ('e')")
-        db.execute("CREATE TABLE packets (seq INTEGER PRIMARY KEY, id TEXT, envelope BLOB, state TEXT)")
-        db.execute("INSERT INTO packets VALUES (1, ?, x'00', 'waiting')", (PACKET,))
-        db.commit()
-        assert spool.look()
-        assert (spool.waiting(), spool.vanished) == ({PACKET}, [])
-        db.execute("DELETE FROM packets")
-        db.commit()
-        assert spool.look()
-    assert len(spool.vanished) == 1
+def test_every_row_of_the_crash_table_has_a_name_of_its_own() -> None:
+    names = [one.name for one in scenarios()]
+    assert len(names) == len(set(names))
 
 
 def test_a_seed_is_a_plan() -> None:
