@@ -31,6 +31,7 @@ TABLE: Final = (
 )
 """Statements that make the table."""
 _ALL: Final = "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit ORDER BY seq"
+_SINCE: Final = _ALL.replace(" ORDER", " WHERE at_ms >= ? ORDER")
 _BUSY_S: Final = 2.0
 _VERSION: Final = 1
 
@@ -89,9 +90,10 @@ def append(
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, _hash(last.hash, *entry)))
 
 
-def entries(db: sqlite3.Connection) -> Iterator[Entry]:
-    """Yield every entry, oldest first; BrokenChainError where one cannot be read."""
-    for seq, at_ms, action, by, subject, detail, hash_ in db.execute(_ALL):
+def entries(db: sqlite3.Connection, since_ms: int | None = None) -> Iterator[Entry]:
+    """Yield every entry, or those from a time on, oldest first; BrokenChainError where one cannot be read."""
+    rows = db.execute(_ALL) if since_ms is None else db.execute(_SINCE, (since_ms,))
+    for seq, at_ms, action, by, subject, detail, hash_ in rows:
         try:
             found = json.loads(detail)
         except ValueError:
@@ -178,6 +180,11 @@ class AuditLog:
         """Return every entry, oldest first; UnavailableError when it cannot be read."""
         with unavailable(self._path):
             return list(entries(self._db))
+
+    def since(self, at_ms: int) -> list[Entry]:
+        """Return the entries from that time on, oldest first; UnavailableError when it cannot be read."""
+        with unavailable(self._path):
+            return list(entries(self._db, at_ms))
 
     def head(self) -> Head:
         """Return the log's last entry; UnavailableError when it cannot be read."""

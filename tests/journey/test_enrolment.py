@@ -99,7 +99,7 @@ def test_a_code_that_is_wrong_or_replaced_is_refused_in_words_and_five_tries_loc
         assert line.startswith("there is no open code for car_two")
     assert one_line(enrol(site, code, tmp_path / "pi"), 1).startswith("there is no open code for car_two")
     reasons = [more["reason"] for who, more in site.noted("join.refused") if who == "car_two"]
-    assert reasons == ["wrong_ticket", "code_locked"]
+    assert reasons == ["wrong_ticket", "too_many_tries"]
     assert enrol(site, invited(site, "car_two"), tmp_path / "pi").returncode == 0
 
 
