@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+import time
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +15,7 @@ WELCOME: Final = 2
 ABORT: Final = 3
 CHALLENGE: Final = 4
 GOODBYE: Final = 6
+_PATIENCE_S: Final = 60
 _MASK: Final = bytes(4)
 _ROLES: Final[dict[str, dict[str, object]]] = {"publisher": {}, "subscriber": {}, "caller": {}, "callee": {}}
 
@@ -47,7 +49,8 @@ class RawPeer:
 
     def hear(self) -> Any:  # noqa: ANN401 - a WAMP message
         """Return the next message, answering pings; EOFError where the connection ended instead."""
-        while True:
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until:
             try:
                 first, size = self._read(2)
                 if size > 125:
@@ -59,6 +62,7 @@ class RawPeer:
                 self._socket.sendall(_frame(payload, 10))
             elif first & 15 == 1:
                 return json.loads(payload)
+        raise TimeoutError
 
     def join(self, key: KeyFile) -> list[Any]:
         """Join by key; return the proof, as it was sent, and the welcome."""

@@ -121,14 +121,17 @@ def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> No
 @edge.command("rekey")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
 def rekey_edge(config: Path) -> None:
-    """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
+    """Give the device another key, which a running agent takes up by itself.
+
+    Packets that were signed with the old one are taken for 45 days more.
+    """
     from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
     from components.console.enrol import rekey  # noqa: PLC0415 - likewise
     from components.edge import config as edge_config  # noqa: PLC0415 - likewise
 
     settings = edge_config.load(config)
     rekey(Router(settings.router.url, settings.router.ca), settings.device.key)
-    click.echo(f"{settings.device.id} has another key; start its agent again: until then it records, and does not join")
+    click.echo(f"{settings.device.id} has another key; an agent that runs takes it up within a minute")
 
 
 @click.command()

@@ -4,12 +4,14 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from components.console.fleet import Fleet
-from components.keyfile import read_key_file
-from components.wire import topics
+from components.edge.spool_view import SpoolView
+from components.keyfile import KeyFile, read_key_file
+from components.wire import bundle, envelope, topics
 from tests.journey_fleet import ENVIRONMENT, odograph, one_line, until
 from tests.wamp_peer import RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
@@ -128,3 +130,34 @@ def test_where_no_persister_is_the_code_stays_good(alone: Site, tmp_path: Path) 
         invitation = registry.invitation("car_five")
     assert invitation is not None
     assert (invitation.refused, invitation.used_by) == (0, "")
+
+
+@pytest.mark.slow
+def test_an_agent_that_runs_takes_up_another_key_and_loses_no_packet(site: Site, tmp_path: Path) -> None:
+    home = tmp_path / "pi"
+    assert enrol(site, invited(site, "car_run"), home).returncode == 0
+    config = home / "edge.toml"
+    config.write_text(config.read_text() + "\n[packet]\nperiod_s = 5\n")
+    old = read_key_file(home / "device.key")
+    command = Fleet.odograph("edge", "--config", str(config))
+    with (tmp_path / "edge.log").open("wb") as log, subprocess.Popen(command, env=ENVIRONMENT, stderr=log) as agent:
+        try:
+            until(lambda: [kid for kid, state in sent(home) if state == "receipted"], 40, "a receipt")
+            assert odograph("edge", "rekey", "--config", config).returncode == 0
+            new = read_key_file(home / "device.key")
+            until(lambda: (kid_of(new), "receipted") in sent(home), 40, "a packet of the new key")
+        finally:
+            agent.terminate()
+            assert agent.wait(40) == 0
+    assert {kid for kid, _ in sent(home)} == {kid_of(old), kid_of(new)}
+    assert {state for _, state in sent(home)} == {"receipted"}
+
+
+def kid_of(key: KeyFile) -> str:
+    return bundle.key_id(bytes.fromhex(key.public_key))
+
+
+def sent(home: Path) -> list[tuple[str, str]]:
+    """Return by which key each packet in a device's outbox is signed, and its state."""
+    rows = SpoolView(home / "spool")._select("outbox.db", "SELECT envelope, state, '' FROM packets")
+    return [(envelope.parse(cast("bytes", sealed)).header.device_kid, str(state)) for sealed, state, _ in rows]

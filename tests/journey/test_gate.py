@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from components.cloud import strangers
 from components.wire import topics
 from tests.journey_fleet import odograph, one_line, until
-from tests.raw_wamp import ABORT, CHALLENGE, GOODBYE, WELCOME, RawPeer, hello
+from tests.raw_wamp import ABORT, GOODBYE, WELCOME, RawPeer, hello
 from tests.wamp_peer import Peer, RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -192,18 +192,6 @@ def test_nested_text_from_a_stranger_does_not_keep_the_router_from_its_work(site
             assert car.publish(topics.packet("car_beside"), b"envelope").id
         with pytest.raises(EOFError):
             stranger.hear()
-
-
-def test_a_second_hello_lends_nobody_another_name(site: Site) -> None:
-    """The key of an admin is known, but not the private one."""
-    key, admin = site.add("car_two_faced", "device"), site.add("anna", "admin")
-    with RawPeer(site.port) as car:
-        car.send(hello("anna", admin.public_key))
-        assert car.hear()[0] == CHALLENGE
-        car.join(key)
-        car.send(hello("anna", admin.public_key))
-        assert car.answer(48, 1, {}, topics.fleet_procedure("devices"), []) == DENIED
-        assert car.answer(16, 2, {"acknowledge": True}, topics.packet("car_two_faced"), ["x"])[0] == 17
 
 
 def test_of_the_connections_of_one_address_that_do_not_join_only_so_many_stay(site: Site) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import txaio
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import ComponentConfig
 
@@ -19,8 +18,6 @@ from components.wire import enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import UnavailableError
 from components.wire.topics import REALM, device_procedure
-
-txaio.use_twisted()
 
 
 class Door:
