@@ -31,9 +31,8 @@ class Note:
 
     @classmethod
     def of(cls, what: str, by: str, whom: str, source: str = "", **more: str) -> "Note":
-        """Return a note whose texts are no longer than MAX_TEXT: a peer chose them."""
-        cut = tuple((key, text[:MAX_TEXT]) for key, text in more.items())
-        return cls(what, by[:MAX_TEXT], whom[:MAX_TEXT], source, cut)
+        """Return a note whose texts are no longer than MAX_TEXT, and text that a file takes: a peer chose them."""
+        return cls(what, _fit(by), _fit(whom), source, tuple((key, _fit(text)) for key, text in more.items()))
 
     def detail(self, count: int) -> Mapping[str, object]:
         """Return the entry's detail."""
@@ -90,3 +89,8 @@ class Refusals:
             elif budget.left == BURST:
                 del self._budgets[source]
         return found
+
+
+def _fit(text: str) -> str:
+    # JSON can hold half a character, which UTF-8 cannot.
+    return text[:MAX_TEXT].encode(errors="replace").decode()

@@ -34,6 +34,9 @@ _ALL: Final = "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit O
 _SINCE: Final = _ALL.replace(" ORDER", " WHERE at_ms >= ? ORDER")
 _BUSY_S: Final = 2.0
 _VERSION: Final = 1
+_LAST_SEQ: Final = 2**53
+_LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ def append(
     # The counter and not the last row: a log whose end was cut must keep the gap.
     (counted,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
     seq = max(last.seq, counted) + 1
+    if seq > _LAST_SEQ:
+        raise BrokenChainError(last.seq, "has a number that no log comes to")
     entry = (seq, at_ms, action, by, subject, _json(detail))
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, _hash(last.hash, *entry)))
 
@@ -96,8 +101,10 @@ def entries(db: sqlite3.Connection, since_ms: int | None = None) -> Iterator[Ent
     for seq, at_ms, action, by, subject, detail, hash_ in rows:
         try:
             found = json.loads(detail)
-        except ValueError:
-            raise BrokenChainError(seq, "its detail is not JSON") from None
+        except (ValueError, RecursionError):
+            found = None
+        if type(found) is not dict or not 0 <= at_ms <= _LAST_MS:
+            raise BrokenChainError(seq, "was changed: its detail is no JSON object, or its time none")
         yield Entry(seq, at_ms, action, by, subject, found, hash_)
 
 

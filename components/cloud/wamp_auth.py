@@ -118,7 +118,9 @@ class Gate(ApplicationSession):
         method, peer = details.get("authmethod"), _peer(details)
         try:
             with Registry.open(self._path) as registry:
-                if method == "ticket":
+                if not (isinstance(authid, str) and topics.is_id(authid)):
+                    standing, why = None, {"reason": "unknown"}
+                elif method == "ticket":
                     standing, why = self._by_ticket(registry, authid, details.get("ticket"), host(peer))
                 else:
                     standing, why = _by_key(registry, authid, details.get("authextra"))
@@ -167,7 +169,7 @@ class Gate(ApplicationSession):
         code = standing.key[:16]
         if not self._tries.are_left(code, address, now_ms):
             return None, {"reason": "too_many_tries"}
-        if not isinstance(ticket, str) or ticket_sha256(ticket) != standing.key:
+        if not isinstance(ticket, str) or not ticket.isascii() or ticket_sha256(ticket) != standing.key:
             self._tries.wrong(code, address, now_ms)
             return None, {"reason": "wrong_ticket", "code": code}
         return standing, {}

@@ -165,3 +165,25 @@ def test_who_may_not_any_more_prepares_and_does_not_clear(
     door.gate._end_what_holds_no_more()
     assert not door.may(tina, "tina", "technician", clear)
     assert ended == [tina]
+
+
+@pytest.mark.parametrize("authid", ["half \ud800", "", None, 5, ["car_one"], "e" * 200_000, "nul\0", "car_one\n"])
+def test_a_name_that_is_none_is_nobody_and_is_noted(door: Door, authid: Any) -> None:  # noqa: ANN401 - whatever comes
+    assert not door.ask(authid, "10.0.0.1", authmethod="cryptosign")
+    assert not door.ask(authid, "10.0.0.1", authmethod="ticket", ticket="00")
+    assert [(what, more["reason"]) for what, more in door.noted()] == [("join.refused", "unknown")]
+
+
+@pytest.mark.parametrize("ticket", ["half \ud800", None, 5, "", b"\0" * 32])
+def test_a_ticket_that_is_none_is_a_wrong_one(door: Door, ticket: Any) -> None:  # noqa: ANN401 - whatever comes
+    code = door.invite("car_one")
+    assert not door.by_ticket("car_one", ticket, "10.0.0.1")
+    assert [more["reason"] for _, more in door.noted()] == ["wrong_ticket"]
+    assert door.by_ticket("car_one", code.ticket(), "10.0.0.1")
+
+
+def test_a_name_of_half_a_character_stops_no_later_note(door: Door) -> None:
+    car = door.by_key(door.add("car_bad", "device"))
+    assert not door.may(car, "car_bad", "device", "odograph.event.\ud800", "publish")
+    assert not door.may(car, "car_bad", "device", "odograph.event.car_two", "publish")
+    assert [more["of"] for _, more in door.noted()] == ["publish odograph.event.?", "publish odograph.event.car_two"]
