@@ -12,7 +12,7 @@ from typing import Final
 
 JOIN_S: Final = 30
 """So long a connection may be without a session; a car on the slowest link joins in less."""
-MOST: Final = 200
+MOST: Final = 500
 """So many connections without a session may come from one address at once: a carrier has many cars behind one."""
 
 
