@@ -11,8 +11,9 @@ import pytest
 from components.console.fleet import Fleet
 from components.edge.spool_view import SpoolView
 from components.keyfile import KeyFile, read_key_file
-from components.wire import bundle, envelope, topics
+from components.wire import bundle, enrolment, envelope, topics
 from tests.journey_fleet import ENVIRONMENT, odograph, one_line, until
+from tests.raw_wamp import ABORT, CHALLENGE, WELCOME, RawPeer, hello
 from tests.wamp_peer import RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -92,18 +93,27 @@ def test_a_change_of_key_whose_answer_was_lost_is_finished_by_running_it_again(s
         pass
 
 
-def test_a_code_that_is_wrong_or_replaced_is_refused_in_words_and_five_tries_lock_it(
+def answer_to(site: Site, ticket: str, source: str) -> int:
+    """Join as car_two with a ticket, from an address; return which message the router answers with."""
+    with RawPeer(site.port, source) as peer:
+        peer.send(hello("car_two", method="ticket"))
+        assert peer.hear()[0] == CHALLENGE
+        peer.send([5, ticket, {}])
+        return int(peer.hear()[0])
+
+
+def test_a_code_that_was_replaced_is_refused_in_words_and_tries_lock_none_but_their_own_address(
     site: Site, tmp_path: Path
 ) -> None:
-    first = invited(site, "car_two")
-    code = invited(site, "car_two")
-    for n in range(5):
-        line = one_line(enrol(site, first, tmp_path / f"pi{n}"), 1)
-        assert line.startswith("there is no open code for car_two")
-    assert one_line(enrol(site, code, tmp_path / "pi"), 1).startswith("there is no open code for car_two")
+    first, code = invited(site, "car_two"), invited(site, "car_two")
+    assert one_line(enrol(site, first, tmp_path / "pi"), 1).startswith("there is no open code for car_two")
+    ticket = enrolment.parse(code).ticket()
+    assert [answer_to(site, "00" * 32, "127.0.0.2") for _ in range(7)] == [ABORT] * 7
+    assert answer_to(site, ticket, "127.0.0.2") == ABORT
     reasons = [more["reason"] for who, more in site.noted("join.refused") if who == "car_two"]
-    assert reasons == ["wrong_ticket", "too_many_tries"]
-    assert enrol(site, invited(site, "car_two"), tmp_path / "pi").returncode == 0
+    assert reasons == ["wrong_ticket", "wrong_ticket", "too_many_tries"]
+    assert answer_to(site, ticket, "127.0.0.3") == WELCOME
+    assert enrol(site, code, tmp_path / "pi").returncode == 0
 
 
 def test_a_code_of_other_server_keys_is_refused_and_so_is_nonsense(site: Site, tmp_path: Path) -> None:
