@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from components.sqlite_file import transaction, unavailable
 from components.wire.errors import ConfigError, OperatorError, RefusedError
@@ -30,8 +30,11 @@ TABLE: Final = (
     "CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'only grows'); END",
 )
 """Statements that make the table."""
-_ALL: Final = "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit ORDER BY seq"
-_SINCE: Final = _ALL.replace(" ORDER", " WHERE at_ms >= ? ORDER")
+_PAGE: Final = (
+    "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit WHERE seq >= ? AND at_ms >= ? ORDER BY seq LIMIT ?"
+)
+_PAGE_ROWS: Final = 1000
+_LEAST: Final = -(2**63)
 _BUSY_S: Final = 2.0
 _VERSION: Final = 1
 _LAST_SEQ: Final = 2**53
@@ -95,10 +98,9 @@ def append(
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, _hash(last.hash, *entry)))
 
 
-def entries(db: sqlite3.Connection, since_ms: int | None = None) -> Iterator[Entry]:
+def entries(db: sqlite3.Connection, since_ms: int = _LEAST) -> Iterator[Entry]:
     """Yield every entry, or those from a time on, oldest first; BrokenChainError where one cannot be read."""
-    rows = db.execute(_ALL) if since_ms is None else db.execute(_SINCE, (since_ms,))
-    for seq, at_ms, action, by, subject, detail, hash_ in rows:
+    for seq, at_ms, action, by, subject, detail, hash_ in _rows(db, since_ms):
         try:
             found = json.loads(detail)
         except (ValueError, RecursionError):
@@ -125,7 +127,7 @@ def verify(db: sqlite3.Connection, expected: Head | None = None) -> Head:
     """
     last = Head(0, NOTHING_BEFORE)
     noted = expected is None or expected.seq == 0
-    for seq, *fields, hash_ in db.execute(_ALL):
+    for seq, *fields, hash_ in _rows(db, _LEAST):
         if seq != last.seq + 1:
             raise BrokenChainError(last.seq + 1, "is missing")
         if hash_ != _hash(last.hash, seq, *fields):
@@ -229,6 +231,16 @@ def router_audit(registry: Path) -> Path:
 def form(entry: Entry) -> dict[str, object]:
     """Return an entry as JSON has it."""
     return asdict(entry)
+
+
+def _rows(db: sqlite3.Connection, since_ms: int) -> Iterator[tuple[Any, ...]]:
+    """Yield rows in pages: who reads a long log must not hold up the router, which writes it."""
+    seq = _LEAST
+    while page := db.execute(_PAGE, (seq, since_ms, _PAGE_ROWS)).fetchall():
+        yield from page
+        seq = page[-1][0] + 1
+        if len(page) < _PAGE_ROWS:
+            return
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:

@@ -210,8 +210,16 @@ class Gate(ApplicationSession):
             self._note(Note.of(f"car.{step}", device, str(details.topic), device, **more))
 
     def _look(self) -> None:
-        """End what may not go on, and write what was held back."""
+        """Look after everything; whatever fails, the next look comes."""
         self._looks += 1
+        for work in (self._watch_sessions, self._cut_strangers, self._write_held):
+            try:
+                work()
+            except Exception:  # noqa: BLE001 - a LoopingCall would end, and nobody would be shut out any more
+                self.log.failure("{work} failed", work=work.__name__)
+
+    def _watch_sessions(self) -> None:
+        """End what may not go on."""
         trouble = ""
         try:
             self._end_what_holds_no_more()
@@ -224,8 +232,6 @@ class Gate(ApplicationSession):
             if time.monotonic() - peer.since_s > _PROVE_S:
                 del self._proving[session]
                 self._refuse_join(peer.peer, peer.authid, reason="no_proof")
-        self._cut_strangers()
-        self._write(self._refusals.minute() if self._looks % _LOOKS_A_MINUTE == 0 else [])
 
     def _cut_strangers(self) -> None:
         """Cut connections off that have no session; Crossbar knows no limit for them."""
@@ -236,6 +242,9 @@ class Gate(ApplicationSession):
         for peer, why in self._strangers.seen(connected, joined, time.monotonic()).items():
             connected[peer].abortConnection()
             self._note(Note.of("connection.cut", host(peer), "", reason=why))
+
+    def _write_held(self) -> None:
+        self._write(self._refusals.minute() if self._looks % _LOOKS_A_MINUTE == 0 else [])
 
     def _end_what_holds_no_more(self) -> None:
         for session, peer in list(self._joined.items()):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from components.cloud import sqlite_audit
 from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
@@ -222,6 +223,19 @@ def test_a_log_whose_numbers_were_driven_to_their_end_takes_no_change(
     tampered(home / "registry.db", "UPDATE audit SET seq = 9223372036854775807 WHERE seq = 4")
     assert run(["device", "revoke", "car_one", "--home", str(home)]) == 1
     assert capsys.readouterr().err.endswith("has a number that no log comes to\n")
+
+
+def test_a_long_log_is_read_whole_and_who_reads_it_does_not_hold_up_who_writes(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for n in range(2500):
+            sqlite_audit.append(db, n, "test.done", "tester", "car", {})
+    with closing(sqlite3.connect(path)) as db, AuditLog.open(path, write=True) as log:
+        reading = sqlite_audit.entries(db)
+        assert [next(reading).seq for _ in range(10)] == list(range(1, 11))
+        log.append(9, "test.done", "tester", "car", {})
+        assert sum(1 for _ in reading) == 2496
+        assert log.verify().seq == 2506
+        assert [one.seq for one in log.since(2499)] == [2505]
 
 
 def test_two_that_write_at_once_make_one_chain(path: Path) -> None:

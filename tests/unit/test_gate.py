@@ -187,3 +187,13 @@ def test_a_name_of_half_a_character_stops_no_later_note(door: Door) -> None:
     assert not door.may(car, "car_bad", "device", "odograph.event.\ud800", "publish")
     assert not door.may(car, "car_bad", "device", "odograph.event.car_two", "publish")
     assert [more["of"] for _, more in door.noted()] == ["publish odograph.event.?", "publish odograph.event.car_two"]
+
+
+def test_a_look_that_fails_is_not_the_last(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry whose rows make no sense, a peer whose address is none."""
+    ended: list[str] = []
+    monkeypatch.setattr(Gate, "_end_what_holds_no_more", lambda _: 1 / 0)
+    monkeypatch.setattr(Gate, "_cut_strangers", lambda _: ended.append("strangers") or 1 / 0)  # type: ignore[func-returns-value]
+    for _ in range(2):
+        door.gate._look()
+    assert ended == ["strangers"] * 2
