@@ -1,6 +1,7 @@
 """An Autobahn component that wants its session for ever, and ends in order. Rim; both ends are one.
 
-Component reconnects after a failure, but ends when a router says goodbye or when its `main` returns; this one goes on.
+Component reconnects after a failure, but ends when a router says goodbye or when its `main` returns; this one goes on,
+and joins with the key that its file has by then.
 """
 
 import contextlib
@@ -16,9 +17,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from components.keyfile import KeyFile
+from components.keyfile import KeyFile, read_key_file
 from components.metrics import Pulse, View
 from components.wamp_transport import in_words
+from components.wire.errors import ConfigError
 
 _PAUSE_S: Final = 0.5
 _JITTER: Final = 0.1
@@ -30,30 +32,35 @@ class LastingComponent(Component):
     """What is served is a subclass's: `begin`, `attend` for each session, `end`.
 
     Args:
-        key: Who joins.
+        key: The key file of who joins.
         transport: Autobahn's transport, without its number of retries, which is unbounded.
         meanwhile: What goes on without a session, in words, for the log.
         listen: Address at which it is seen from outside (`http_view`); "" for none.
         ca: The file of CAs in `transport`, for the log.
 
     Attributes:
+        key: With which it joins.
         pulse: Of its working loop.
+
+    Raises:
+        ConfigError: The key file is missing or wrong.
     """
 
     def __init__(
         self,
         realm: str,
-        key: KeyFile,
+        key: Path,
         transport: Mapping[str, object],
         meanwhile: str,
         listen: str = "",
         ca: Path | None = None,
     ) -> None:
+        self.key, self._key_path = read_key_file(key), key
         super().__init__(  # type: ignore[no-untyped-call]
             main=self._serve,
             realm=realm,
             transports=[{**transport, "max_retries": -1, "retry_delay_jitter": _JITTER}],
-            authentication={"cryptosign": {"authid": key.authid, "privkey": key.private_key}},
+            authentication=_by_key(self.key),
         )
         self.pulse = Pulse()
         self._meanwhile = meanwhile
@@ -74,6 +81,9 @@ class LastingComponent(Component):
     def view(self) -> View:
         """Return how it is seen from outside; it has begun."""
         raise NotImplementedError
+
+    def rekeyed(self, key: KeyFile) -> None:
+        """Take up another key of the same peer; it joins with it from now on."""
 
     async def attend(self, session: ApplicationSession) -> None:
         """Serve a session that has just been joined; return when all is registered and subscribed."""
@@ -107,6 +117,7 @@ class LastingComponent(Component):
         self._show(reactor)
         reactor.addSystemEventTrigger("before", "shutdown", self.finish)
         while not self._is_ending():
+            self._take_key()
             with contextlib.suppress(Exception):
                 # `_not_joined` has told it.
                 await super().start(reactor)  # type: ignore[no-untyped-call]
@@ -141,6 +152,20 @@ class LastingComponent(Component):
         if trouble != self._trouble:
             self._log.warn("no session with the router: {error}; {meanwhile}", error=trouble, meanwhile=self._meanwhile)
         self._trouble, self._joined = trouble, False
+        self._take_key()
+
+    def _take_key(self) -> None:
+        """Look whether the file has another key: it is replaced while this runs, and the one before joins no more."""
+        try:
+            found = read_key_file(self._key_path)
+        except ConfigError as error:
+            self._log.warn("{error}; the key of before is tried", error=error)
+            return
+        if found != self.key and found.authid == self.key.authid:
+            self.key = found
+            # Autobahn reads it for each session.
+            self._authentication = _by_key(found)
+            self.rekeyed(found)
 
     async def _finish(self) -> None:
         await self.end()
@@ -148,3 +173,7 @@ class LastingComponent(Component):
             await maybeDeferred(self._port.stopListening)
         with contextlib.suppress(Exception):
             await super().stop()  # type: ignore[no-untyped-call]
+
+
+def _by_key(key: KeyFile) -> dict[str, dict[str, str]]:
+    return {"cryptosign": {"authid": key.authid, "privkey": key.private_key}}

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from components.edge import minute
-from components.edge.compactor import Compactor, Sealer
+from components.edge.compactor import Compactor, Sealer, SigningKey
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import Kind, ReadingsReader, ReadingsWriter
 from components.edge.trust import SealingKey, Trust
@@ -98,7 +98,7 @@ def ed25519(seed: int) -> ECC.EccKey:
 
 def sealer() -> Sealer:
     key = SealingKey(RSA_SUITE, "a" * 16, server_rsa().public_key())
-    return Sealer(lambda: key, ed25519(1), "b" * 16, secrets.token_bytes)
+    return Sealer(lambda: key, lambda: SigningKey("b" * 16, ed25519(1)), secrets.token_bytes)
 
 
 def server_bundle(receipt_seed: int = 2) -> Bundle:

@@ -86,11 +86,11 @@ def note(text: str) -> None:
     sys.stdout.write(f"  {text}\n")
 
 
-def odograph(*arguments: object, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-    """Run a command of this very code to its end."""
+def odograph(*arguments: object, timeout_s: float = 60, said: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run a command of this very code to its end; `said` is its standard input."""
     command = Fleet.odograph(*map(str, arguments))
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout_s, check=False, env=ENVIRONMENT, cwd=ROOT
+        command, input=said, capture_output=True, text=True, timeout=timeout_s, check=False, env=ENVIRONMENT, cwd=ROOT
     )
 
 

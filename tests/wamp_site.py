@@ -39,6 +39,11 @@ class Site:
         urls = self.node.urls
         return Peer(urls.persisters if key.role == "persister" else urls.devices, key)
 
+    @property
+    def port(self) -> int:
+        """The port at which devices and operators join."""
+        return int(self.node.urls.devices.removesuffix("/ws").rpartition(":")[2])
+
     def noted(self, action: str) -> list[tuple[str, dict[str, object]]]:
         """Return whom the router's audit log names with this action, and what more it says; oldest first."""
         with AuditLog.open(self.home.router_audit) as log:

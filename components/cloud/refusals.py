@@ -1,7 +1,8 @@
 """What the router's audit log says of a flood: each thing once a minute with its count, and no more than so much. Pure.
 
 Whoever knows the router's address can make it refuse as often as they like, under as many names as they like; the log
-must neither fill the disk nor keep the router from its work.
+must neither fill the disk nor keep the router from its work. All strangers share one budget, and each member of the
+realm has one of their own: nobody's flood hides what another did.
 """
 
 from collections.abc import Mapping
@@ -16,17 +17,22 @@ MAX_TEXT: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """An entry to be: `what` happened to `whom`, `by` whom, with more to tell; equal notes are counted together."""
+    """An entry to be: `what` happened to `whom`, `by` whom, with more to tell; equal notes are counted together.
+
+    Attributes:
+        source: Whose doing it is, for the budget: a member of the realm, or "" for a stranger.
+    """
 
     what: str
     by: str
     whom: str
+    source: str = ""
     more: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, what: str, by: str, whom: str, **more: str) -> "Note":
-        """Return a note whose texts are no longer than MAX_TEXT: a peer chose them."""
-        return cls(what, by[:MAX_TEXT], whom[:MAX_TEXT], tuple((key, text[:MAX_TEXT]) for key, text in more.items()))
+    def of(cls, what: str, by: str, whom: str, source: str = "", **more: str) -> "Note":
+        """Return a note whose texts are no longer than MAX_TEXT, and text that a file takes: a peer chose them."""
+        return cls(what, _fit(by), _fit(whom), source, tuple((key, _fit(text)) for key, text in more.items()))
 
     def detail(self, count: int) -> Mapping[str, object]:
         """Return the entry's detail."""
@@ -34,38 +40,57 @@ class Note:
 
 
 @dataclass(slots=True)
+class _Budget:
+    left: int = BURST
+    others: int = 0
+
+    def spend(self) -> bool:
+        if self.left == 0:
+            return False
+        self.left -= 1
+        return True
+
+
+@dataclass(slots=True)
 class Refusals:
     """Decides which notes are written; `noted` and `minute` return those, with how often they came."""
 
-    _budget: int = BURST
+    _budgets: dict[str, _Budget] = field(default_factory=dict)
     _held: dict[Note, int] = field(default_factory=dict)
-    _others: int = 0
 
     def noted(self, note: Note) -> list[tuple[Note, int]]:
         """Take a note: the first of its kind in this minute is written at once, the others when the minute is over."""
+        budget = self._budgets.setdefault(note.source, _Budget())
         if note in self._held:
             self._held[note] += 1
-        elif self._budget > 0:
-            self._budget -= 1
+        elif budget.spend():
             self._held[note] = 0
             return [(note, 1)]
         else:
-            self._others += 1
+            budget.others += 1
         return []
 
     def minute(self) -> list[tuple[Note, int]]:
-        """A minute is over: what was held, and one note for all that there was no room for."""
-        self._budget = min(BURST, self._budget + PER_MINUTE)
+        """A minute is over: what was held, and of each source one note for all that there was no room for."""
+        for budget in self._budgets.values():
+            budget.left = min(BURST, budget.left + PER_MINUTE)
         found = []
         for note, count in self._held.items():
-            if count and self._budget > 0:
-                self._budget -= 1
+            budget = self._budgets[note.source]
+            if count and budget.spend():
                 found.append((note, count))
             else:
-                self._others += count
+                budget.others += count
         self._held.clear()
-        if self._others and self._budget > 0:
-            self._budget -= 1
-            found.append((Note("refused", "", "others"), self._others))
-            self._others = 0
+        for source, budget in list(self._budgets.items()):
+            if budget.others and budget.spend():
+                found.append((Note("refused", source, "others", source), budget.others))
+                budget.others = 0
+            elif budget.left == BURST:
+                del self._budgets[source]
         return found
+
+
+def _fit(text: str) -> str:
+    # JSON can hold half a character, which UTF-8 cannot.
+    return text[:MAX_TEXT].encode(errors="replace").decode()

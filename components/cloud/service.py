@@ -6,7 +6,7 @@ from typing import Any, Final
 from autobahn.twisted.wamp import ApplicationSession
 from twisted.internet.task import LoopingCall
 
-from components import keyfile, wamp_transport
+from components import wamp_transport
 from components.cloud.config import Server
 from components.cloud.judge import Judge
 from components.cloud.keys import KeyRing
@@ -20,6 +20,7 @@ from components.cloud.wamp_intake import SWEEP_AFTER_MS, Intake
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle, receipt
+from components.wire.errors import OdographError
 from components.wire.receipt import Receipt
 from components.wire.topics import REALM
 
@@ -36,7 +37,7 @@ class PersistComponent(LastingComponent):
     def __init__(self, reactor: Any, server: Server) -> None:  # noqa: ANN401 - a reactor is many interfaces
         # RawSocket has no pings; this process sits beside its router, where half-open links are rare.
         transport = wamp_transport.transport(server.router.url, server.router.ca) | _RECONNECT
-        key, words = keyfile.read_key_file(server.keys.persister), "the attempts go on"
+        key, words = server.keys.persister, "the attempts go on"
         super().__init__(REALM, key, transport, words, server.metrics.listen, server.router.ca)
         base = server.keys.dir.parent
         ring = KeyRing(server.keys.dir)
@@ -60,6 +61,7 @@ class PersistComponent(LastingComponent):
         self._fleet = Fleet(self._reader, self._fleet_registry, self._read_lane, ring.keys)
         self._enrolment = Enrolment(server.registry.path, self._read_lane, lambda: bundle.dump(ring.keys().newest))
         self._sweep = LoopingCall(self.intake.sweep)
+        self._minute = LoopingCall(self._note_refusals)
 
     async def begin(self, reactor: Any) -> None:  # noqa: ANN401 - a reactor is many interfaces
         """Open the lanes, prepare the stores."""
@@ -68,6 +70,14 @@ class PersistComponent(LastingComponent):
         self.intake.start()
         self._sweep.clock = reactor
         self._sweep.start(SWEEP_AFTER_MS / 1000)
+        self._minute.clock = reactor
+        self._minute.start(60, now=False)
+
+    async def _note_refusals(self) -> None:
+        try:
+            await self._enrolment.minute()
+        except OdographError as error:
+            self._log.error("refusals that are not in the audit log: {error}", error=error)
 
     def view(self) -> Outside:
         """Return the persister, seen from outside."""
@@ -82,7 +92,9 @@ class PersistComponent(LastingComponent):
     async def end(self) -> None:
         """Store, receipt and feed what is in hand."""
         self._sweep.stop()
+        self._minute.stop()
         await self.intake.stop()
+        await self._note_refusals()
         for lane in (self._lane, self._feed_lane, self._read_lane):
             await lane.close()
         # The reader first: SQLite puts its log away when the writer is the last to go.

@@ -33,12 +33,16 @@ TABLE: Final = (
 _TYPES: Final = (int, int, str, str, str, str, str)
 _MAX_ROW: Final = 1024 * 1024
 _WRITABLE: Final = "let this user write it, and in its directory"
+_PAGE: Final = (
+    "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit WHERE seq >= ? AND at_ms >= ? ORDER BY seq LIMIT ?"
+)
+_PAGE_ROWS: Final = 1000
+_LEAST: Final = -(2**63)
+_BUSY_S: Final = 2.0
+_VERSION: Final = 1
 _LAST_SEQ: Final = 2**53
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
-_ALL: Final = "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit ORDER BY seq"
-_BUSY_S: Final = 2.0
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,9 @@ def append(
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, _hash(last.hash, *entry)))
 
 
-def entries(db: sqlite3.Connection) -> Iterator[Entry]:
-    """Yield every entry, oldest first; BrokenChainError where one cannot be read."""
-    for seq, at_ms, action, by, subject, detail, hash_ in _rows(db):
+def entries(db: sqlite3.Connection, since_ms: int = _LEAST) -> Iterator[Entry]:
+    """Yield every entry, or those from a time on, oldest first; BrokenChainError where one cannot be read."""
+    for seq, at_ms, action, by, subject, detail, hash_ in _rows(db, since_ms):
         try:
             found = json.loads(detail)
         except (ValueError, RecursionError):
@@ -126,7 +130,7 @@ def verify(db: sqlite3.Connection, expected: Head | None = None) -> Head:
     """
     last = Head(0, NOTHING_BEFORE)
     noted = expected is None or expected.seq == 0
-    for seq, *fields, hash_ in _rows(db):
+    for seq, *fields, hash_ in _rows(db, _LEAST):
         if seq != last.seq + 1:
             raise BrokenChainError(last.seq + 1, "is missing")
         if hash_ != _hash(last.hash, seq, *fields):
@@ -176,6 +180,11 @@ class AuditLog:
         """Return every entry, oldest first; UnavailableError when it cannot be read."""
         with unavailable(self._path):
             return list(entries(self._db))
+
+    def since(self, at_ms: int) -> list[Entry]:
+        """Return the entries from that time on, oldest first; UnavailableError when it cannot be read."""
+        with unavailable(self._path):
+            return list(entries(self._db, at_ms))
 
     def head(self) -> Head:
         """Return the log's last entry; UnavailableError when it cannot be read."""
@@ -255,14 +264,19 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         raise ConfigError(f"{path} is not an audit log of version {_VERSION}")
 
 
-def _rows(db: sqlite3.Connection) -> Iterator[Any]:
-    """Yield the rows as they are, oldest first; BrokenChainError where one is not of an entry's types."""
-    before = 0
-    for row in db.execute(_ALL):
-        if tuple(map(type, row)) != _TYPES:
-            raise BrokenChainError(before + 1, "is not as odograph writes it")
-        before = row[0]
-        yield row
+def _rows(db: sqlite3.Connection, since_ms: int) -> Iterator[Any]:
+    """Yield the rows as they are, oldest first, in pages: who reads a long log must not hold up the router.
+
+    Raises:
+        BrokenChainError: One is not of an entry's types.
+    """
+    seq = _LEAST
+    while page := db.execute(_PAGE, (seq, since_ms, _PAGE_ROWS)).fetchall():
+        for row in page:
+            if tuple(map(type, row)) != _TYPES:
+                raise BrokenChainError(max(seq, 1), "is not as odograph writes it")
+            seq = row[0] + 1
+            yield row
 
 
 def _json(value: object) -> str:

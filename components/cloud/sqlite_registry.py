@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from components.cloud import registry_schema, sqlite_audit
+from components.cloud.refusals import Note
 from components.cloud.registry_schema import VERSION
 from components.cloud.sqlite_audit import AuditLog
 from components.cloud.who import (
+    MAX_REFUSED,
     MAX_TEXT,
     OLD_KEY_MS,
     Device,
@@ -31,14 +33,12 @@ from components.cloud.who import (
     check_pubkey,
     difference,
     faults,
+    why_not,
 )
 from components.sqlite_file import transaction
 from components.wire.bundle import key_id
 from components.wire.errors import ConfigError, RefusedError, UnavailableError
 from components.wire.topics import check_id
-
-MAX_REFUSED: Final = 5
-"""So many refused attempts with the right ticket lock an invitation."""
 
 _BUSY_TIMEOUT_S: Final = 2.0
 _MAX_ROW: Final = 1024 * 1024
@@ -226,7 +226,9 @@ class Registry:
         return one
 
     def invite_device(self, invitation: Invitation, now_ms: int, **notes: Any) -> Device:  # noqa: ANN401 - by field
-        """Add an invited device, or give one that is invited another code; return it.
+        """Add an invited device, or give one that is there a code for another key; return it.
+
+        An active one goes on with its key until the code is used; a revoked one is invited from now on.
 
         Args:
             invitation: The code's public half; one that the device had is void.
@@ -234,27 +236,32 @@ class Registry:
             notes: Any of account, vehicle, driver, notes; what is not given stays.
 
         Raises:
-            ConfigError: The id is not valid, or taken by anybody but a device that is still invited.
+            ConfigError: The id is not valid, or taken by an operator or a persister, or the device is suspended.
         """
         name = check_id(invitation.device, "device")
         with self._writing():
-            one = self.device(name)
-            if one is None or one.state != "invited":
+            before = self.device(name)
+            if before is None:
                 self._refuse_taken(name)
-                one = Device(name, "", "invited", "", "", "", "", now_ms, now_ms)
-            one = replace(one, changed_ms=now_ms, **notes)
+                before = Device(name, "", "invited", "", "", "", "", now_ms, now_ms)
+            if before.state == "suspended":
+                raise ConfigError(f"{name} is suspended", "resume it first, or revoke it")
+            state: State = "invited" if before.state == "revoked" else before.state
+            one = replace(before, state=state, changed_ms=now_ms, **notes)
             self._put("device", one)
             self._put("invitation", invitation)
-            self._note(now_ms, "device.invited", name, {"expires_ms": invitation.expires_ms, **_told(one, *_NOTES)})
+            told = {"expires_ms": invitation.expires_ms, "state": state, **_told(one, *_NOTES)}
+            self._note(now_ms, "device.invited", name, told | difference(before, one, ("state",)))
         return one
 
     def enrol_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
         """Use a device's invitation up for a public key whose proofs were checked, and return the active device.
 
-        With the key that used it up already, the same again: the answer may have been lost on its way.
+        A key that the device had opens nothing any more, neither sessions nor packets. With the key that used the
+        invitation up already, the same again: the answer may have been lost on its way.
 
         Raises:
-            RefusedError: The code expired, is locked, was used, or the device is not invited any more.
+            RefusedError: The code expired, is locked or was used; the device was shut out; or it had that key before.
         """
         with self._writing():
             invitation, one = self.invitation(device_id), self.device(device_id)
@@ -262,20 +269,26 @@ class Registry:
             if why or invitation is None or one is None:
                 raise RefusedError(why, f"{device_id} cannot be enrolled: {why}")
             if not invitation.used_by:
-                one = replace(one, pubkey=check_pubkey(pubkey), state="active", changed_ms=now_ms)
-                self._put("device", one)
-                self._put("invitation", replace(invitation, used_by=one.pubkey))
-                self._note(now_ms, "device.enrolled", device_id, {"pubkey": one.pubkey})
+                if self._had(one, check_pubkey(pubkey)):
+                    raise RefusedError("key_had_before", f"{device_id} had this key before")
+                self._note(now_ms, "device.enrolled", device_id, {"pubkey": [one.pubkey, pubkey]})
+                self._connection.execute("UPDATE old_key SET until_ms = 0 WHERE device = ?", (device_id,))
+                one = self._give_key(replace(one, state="active"), pubkey, 0, now_ms)
+                self._put("invitation", replace(invitation, used_by=pubkey))
         return one
 
-    def refuse_enrolment(self, device_id: str, reason: str, now_ms: int) -> None:
-        """Note a refused enrolment, and count it against the invitation; one that is locked takes no more notes."""
+    def count_refusal(self, device_id: str) -> None:
+        """Count a refused enrolment against the invitation."""
         with self._writing():
             invitation = self.invitation(device_id)
             if invitation is not None and invitation.refused < MAX_REFUSED:
-                refused = invitation.refused + 1
-                self._put("invitation", replace(invitation, refused=refused))
-                self._note(now_ms, "enrolment.refused", device_id, {"reason": reason, "refused": refused})
+                self._put("invitation", replace(invitation, refused=invitation.refused + 1))
+
+    def note_refusals(self, notes: Sequence[tuple[Note, int]], now_ms: int) -> None:
+        """Note what was refused, each with how often it came."""
+        with self._writing():
+            for note, count in notes:
+                self._note(now_ms, note.what, note.whom, note.detail(count))
 
     def rekey_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
         """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.
@@ -288,14 +301,10 @@ class Registry:
             if one.state != "active":
                 raise ConfigError(f"{device_id} is {one.state}")
             if one.pubkey != pubkey:
-                if self.device_key(device_id, key_id(bytes.fromhex(pubkey)), now_ms):
+                if self._had(one, pubkey):
                     raise ConfigError(f"{device_id} had this key before", "make a new one")
-                self._connection.execute("DELETE FROM old_key WHERE until_ms <= ?", (now_ms,))
-                row = (device_id, key_id(bytes.fromhex(one.pubkey)), one.pubkey, now_ms + OLD_KEY_MS)
-                self._connection.execute("INSERT INTO old_key VALUES (?, ?, ?, ?)", row)
                 self._note(now_ms, "device.rekeyed", device_id, {"pubkey": [one.pubkey, pubkey]})
-                one = replace(one, pubkey=pubkey, changed_ms=now_ms)
-                self._put("device", one)
+                one = self._give_key(one, pubkey, now_ms + OLD_KEY_MS, now_ms)
         return one
 
     def set_state(self, device_id: str, state: State, now_ms: int) -> Device:
@@ -372,6 +381,20 @@ class Registry:
         with self._writing():
             self._note(now_ms, "keys.rotated", kid, {"before": before, "removed": list(removed)})
 
+    def _had(self, one: Device, pubkey: str) -> bool:
+        """Tell whether a device has a key, or had it: none comes back."""
+        query = "SELECT 1 FROM old_key WHERE device = ? AND pubkey = ?"
+        return pubkey == one.pubkey or self._connection.execute(query, (one.id, pubkey)).fetchone() is not None
+
+    def _give_key(self, one: Device, pubkey: str, until_ms: int, now_ms: int) -> Device:
+        """Put a device with another key, and keep the one before, good for packets until then; return the device."""
+        if one.pubkey:
+            row = (one.id, key_id(bytes.fromhex(one.pubkey)), one.pubkey, until_ms)
+            self._connection.execute("INSERT INTO old_key VALUES (?, ?, ?, ?)", row)
+        one = replace(one, pubkey=pubkey, changed_ms=now_ms)
+        self._put("device", one)
+        return one
+
     def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
         names = [one.name for one in fields(shape)]
         query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - names of our fields, and a constant
@@ -433,25 +456,6 @@ class Registry:
                 yield
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self._path} cannot be written: {error}") from error
-
-
-def why_not(invitation: Invitation | None, device: Device | None, now_ms: int, pubkey: str = "") -> str:
-    """Say why a device cannot be enrolled by its invitation; "" when it can.
-
-    Args:
-        invitation, device: As the registry has them.
-        now_ms: ms UTC.
-        pubkey: The key to enrol; "" to ask whether the code opens anything at all.
-    """
-    if invitation is None or device is None:
-        return "not_invited"
-    if device.state not in {"invited", "active"}:
-        return f"{device.state}_device"
-    if now_ms >= invitation.expires_ms:
-        return "code_expired"
-    if invitation.refused >= MAX_REFUSED:
-        return "code_locked"
-    return "code_used" if invitation.used_by and pubkey and pubkey != invitation.used_by else ""
 
 
 def _only(rows: list[T]) -> T | None:

@@ -1,27 +1,35 @@
 """The gate: who gets in at the router, what they may do there, and when they must go. Rim.
 
 Crossbar embeds it in its router worker and calls it in its reactor's thread: `authenticate` reads a few rows of a local
-file per join, `authorize` only computes, and once a second it looks whether the registry has changed: a session that
-rests on something that holds no more is ended. What it refuses goes into the router's own audit log.
+file per join, `authorize` only computes, and once a second it looks whether the registry has changed, and who is
+connected: a session that rests on something that holds no more is ended, and who does not join is cut off. What it
+refuses goes into the router's own audit log.
 """
 
+import sys
 import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from autobahn.twisted.util import peer2str
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import ComponentConfig, EventDetails, SubscribeOptions
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import LoopingCall
 
 from components.cloud.last_words import leave_last_words
-from components.cloud.permissions import allowed
+from components.cloud.permissions import PEER_ROLES, allowed
 from components.cloud.refusals import Note, Refusals
 from components.cloud.sqlite_audit import AuditLog, Head, router_audit
 from components.cloud.sqlite_registry import Registry
+from components.cloud.strangers import Strangers, host
+from components.cloud.tries import FORGOTTEN_MS, Tries
 from components.cloud.who import Standing
 from components.wire import topics
 from components.wire.enrolment import ticket_sha256
@@ -31,9 +39,12 @@ from components.wire.topics import AUTHENTICATE, AUTHORIZE, REALM
 REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
 ENDED: Final = "odograph.error.session_ended"
 LOOK_EVERY_S: Final = 1
-MAX_WRONG_TICKETS: Final = 5
 _PROVE_S: Final = 30
 _LOOKS_A_MINUTE: Final = 60
+_RECURSION: Final = 1000
+"""Python's own. A library of Crossbar's sets 100,000, and nested JSON of 100 kB then stops the router for minutes."""
+_MAX_UNWRITTEN: Final = 1000
+_CLEAR_STEPS: Final = ("prepare_clear", "clear_begun", "clear_outcome", "clear_refused")
 
 
 @dataclass(slots=True)
@@ -42,9 +53,13 @@ class _Peer:
 
     authid: str
     standing: Standing
-    host: str
+    peer: str
     since_s: float
     ending: bool = False
+
+    def is_named(self, details: Mapping[str, Any]) -> bool:
+        """Tell whether Crossbar's session has this name and role; a client may say hello twice."""
+        return (details["authid"], details["authrole"]) == (self.authid, self.standing.role)
 
 
 class Gate(ApplicationSession):
@@ -55,6 +70,7 @@ class Gate(ApplicationSession):
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
+        sys.setrecursionlimit(_RECURSION)
         try:
             self._path = _registry_path(config.extra)
             Registry.open(self._path).close()
@@ -64,13 +80,25 @@ class Gate(ApplicationSession):
             leave_last_words(f"odograph: {error}")
             raise
         self._refusals = Refusals()
+        self._unwritten: deque[tuple[int, Note, int]] = deque(maxlen=_MAX_UNWRITTEN)
+        self._strangers = Strangers()
+        self._tries = Tries()
+        self._take_up_tries()
         self._head = Head(0, "")
         self._joined: dict[int, _Peer] = {}
         self._proving: dict[int, _Peer] = {}
-        self._wrong_tickets: dict[str, int] = {}
         self._looks = 0
         self._trouble = ""
         self._watch = LoopingCall(self._look)
+
+    def _take_up_tries(self) -> None:
+        """Count the wrong tickets of just before the start."""
+        # What was changed by hand is for `odograph audit verify` to say.
+        with suppress(OdographError):
+            for entry in self._audit.since(_now_ms() - FORGOTTEN_MS):
+                code, count = entry.detail.get("code"), entry.detail.get("count")
+                if entry.action == "join.refused" and isinstance(code, str) and isinstance(count, int):
+                    self._tries.wrong(code, entry.by, entry.at_ms, count)
 
     async def onJoin(self, _details: object) -> None:  # noqa: N802 - Autobahn's name
         """Begin to watch, then offer the two procedures; the router admits nobody before that."""
@@ -87,20 +115,22 @@ class Gate(ApplicationSession):
 
         One answer for every reason (unknown, revoked, another key), so that nobody learns who exists; the log has it.
         """
-        method, host = details.get("authmethod"), _host(details)
+        method, peer = details.get("authmethod"), _peer(details)
         try:
             with Registry.open(self._path) as registry:
-                if method == "ticket":
-                    standing, why = self._by_ticket(registry, authid, details.get("ticket"))
+                if not (isinstance(authid, str) and topics.is_id(authid)):
+                    standing, why = None, {"reason": "unknown"}
+                elif method == "ticket":
+                    standing, why = self._by_ticket(registry, authid, details.get("ticket"), host(peer))
                 else:
                     standing, why = _by_key(registry, authid, details.get("authextra"))
         except OdographError as error:
             self.log.warn("refused {authid!r}: {error}", authid=authid, error=error)  # noqa: G010 - txaio's name
             raise ApplicationError("odograph.error.unavailable", "the registry cannot be read") from error
         if standing is None or realm != REALM:
-            self._note(Note.of("join.refused", host, str(authid), reason=why or "wrong_realm"))
+            self._refuse_join(peer, str(authid), **(why or {"reason": "wrong_realm"}))
             raise ApplicationError(REFUSED, f"nobody active is called {authid!r} and has that key")
-        self._proving[details["session"]] = _Peer(authid, standing, host, time.monotonic())
+        self._proving[details["session"]] = _Peer(authid, standing, peer, time.monotonic())
         key = {} if method == "ticket" else {"pubkey": standing.key}
         return {"realm": REALM, "authid": authid, "role": standing.role, "extra": {}, **key}
 
@@ -115,39 +145,50 @@ class Gate(ApplicationSession):
         peer = self._peer(details["session"])
         allow = (
             peer is not None
+            and peer.is_named(details)
             and not peer.ending
             and not _is_past(peer.standing)
             and allowed(peer.standing.role, peer.authid, uri, action, options or {}, peer.standing.reach)
         )
+        who, role = str(details["authid"]), str(details["authrole"])
         if not allow:
-            what = f"{action} {uri}"
-            self._note(Note.of("action.refused", str(details["authid"]), what, role=str(details["authrole"])))
+            self._note(Note.of("action.refused", who, f"{action} {uri}", who, role=role))
         elif action == "call" and uri.endswith((".prepare_clear", ".clear_dtcs")):
-            self._note(Note.of("clear.called", str(details["authid"]), uri, role=str(details["authrole"])))
+            self._note(Note.of("clear.called", who, uri, who, role=role))
         return {"allow": allow, "disclose": True, "cache": False}
 
-    def _by_ticket(self, registry: Registry, authid: str, ticket: object) -> tuple[Standing | None, str]:
+    def _by_ticket(
+        self, registry: Registry, authid: str, ticket: object, address: str
+    ) -> tuple[Standing | None, dict[str, str]]:
         """Return on what the session of a device that enrols rests, or why there is none."""
-        standing = registry.enrolling(authid, _now_ms())
+        now_ms = _now_ms()
+        standing = registry.enrolling(authid, now_ms)
         if standing is None:
-            return None, "no_code"
+            return None, {"reason": "no_code"}
         # Counted by code: a new one has tries of its own.
-        wrong = self._wrong_tickets.get(standing.key, 0)
-        if wrong >= MAX_WRONG_TICKETS:
-            return None, "code_locked"
-        if not isinstance(ticket, str) or ticket_sha256(ticket) != standing.key:
-            self._wrong_tickets[standing.key] = wrong + 1
-            return None, "wrong_ticket"
-        return standing, ""
+        code = standing.key[:16]
+        if not self._tries.are_left(code, address, now_ms):
+            return None, {"reason": "too_many_tries"}
+        if not isinstance(ticket, str) or not ticket.isascii() or ticket_sha256(ticket) != standing.key:
+            self._tries.wrong(code, address, now_ms)
+            return None, {"reason": "wrong_ticket", "code": code}
+        return standing, {}
 
     def _peer(self, session: int) -> _Peer | None:
         """Return who has this session; a first action may come before the word of its join."""
-        if session in self._proving:
-            self._joined[session] = self._proving.pop(session)
+        proved = self._proving.pop(session, None)
+        if proved is not None:
+            self._joined.setdefault(session, proved)
         return self._joined.get(session)
 
     def _on_join(self, details: Mapping[str, Any], *_: object, **__: object) -> None:
-        self._peer(details["session"])
+        """Take a session up, or end one that nobody let in: Crossbar welcomes who repeats a proof after a goodbye."""
+        session, role = details["session"], details["authrole"]
+        peer = self._peer(session)
+        if role in PEER_ROLES and (peer is None or not peer.is_named(details)):
+            authid = str(details["authid"])
+            nobody = self._joined[session] = _Peer(authid, Standing("", ""), _peer(details), time.monotonic())
+            self._end(session, nobody, "not_let_in")
 
     def _on_leave(self, session: int, *_: object, **__: object) -> None:
         """Forget a session; nobody else can say that a device is away, least of all the device."""
@@ -161,15 +202,24 @@ class Gate(ApplicationSession):
     def _on_event(self, *args: Any, details: EventDetails, **_: object) -> None:  # noqa: ANN401 - what a device said
         """Keep what a device says of a clearing: who asked, and what came of it."""
         told = args[0] if args and isinstance(args[0], Mapping) else {}
-        if details.publisher_authrole == "device" and told.get("event") == "clear":
+        step = told.get("step")
+        if details.publisher_authrole == "device" and told.get("event") == "clear" and step in _CLEAR_STEPS:
             more = {key: str(told[key]) for key in ("role", "outcome", "reason") if key in told}
             more["operator"] = str(told.get("by"))
-            what = f"car.{str(told.get('step'))[:20]}"
-            self._note(Note.of(what, str(details.publisher_authid), str(details.topic), **more))
+            device = str(details.publisher_authid)
+            self._note(Note.of(f"car.{step}", device, str(details.topic), device, **more))
 
     def _look(self) -> None:
-        """End what may not go on, and write what was held back."""
+        """Look after everything; whatever fails, the next look comes."""
         self._looks += 1
+        for work in (self._watch_sessions, self._cut_strangers, self._write_held):
+            try:
+                work()
+            except Exception:  # noqa: BLE001 - a LoopingCall would end, and nobody would be shut out any more
+                self.log.failure("{work} failed", work=work.__name__)
+
+    def _watch_sessions(self) -> None:
+        """End what may not go on."""
         trouble = ""
         try:
             self._end_what_holds_no_more()
@@ -181,9 +231,20 @@ class Gate(ApplicationSession):
         for session, peer in list(self._proving.items()):
             if time.monotonic() - peer.since_s > _PROVE_S:
                 del self._proving[session]
-                self._note(Note.of("join.refused", peer.host, peer.authid, reason="no_proof"))
-        if self._looks % _LOOKS_A_MINUTE == 0:
-            self._write(self._refusals.minute())
+                self._refuse_join(peer.peer, peer.authid, reason="no_proof")
+
+    def _cut_strangers(self) -> None:
+        """Cut connections off that have no session; Crossbar knows no limit for them."""
+        reactor: Any = self._watch.clock
+        connections = [one for one in reactor.getReaders() if ITCPTransport.providedBy(one)]
+        connected: dict[str, Any] = {peer2str(one): one for one in connections}
+        joined = {peer.peer for peer in self._joined.values()}
+        for peer, why in self._strangers.seen(connected, joined, time.monotonic()).items():
+            connected[peer].abortConnection()
+            self._note(Note.of("connection.cut", host(peer), "", reason=why))
+
+    def _write_held(self) -> None:
+        self._write(self._refusals.minute() if self._looks % _LOOKS_A_MINUTE == 0 else [])
 
     def _end_what_holds_no_more(self) -> None:
         for session, peer in list(self._joined.items()):
@@ -217,7 +278,7 @@ class Gate(ApplicationSession):
     def _end(self, session: int, peer: _Peer, why: str) -> None:
         """Ask a session to go; from now on it may do nothing."""
         peer.ending = True
-        self._note(Note.of("session.ended", "router", peer.authid, reason=why))
+        self._note(Note.of("session.ended", "router", peer.authid, peer.authid, reason=why))
         message = "what the registry says of you has changed, or your time is over"
         ending = ensureDeferred(self._kill(session, message))
         ending.addErrback(lambda failure: self.log.failure("{authid} not ended", failure, authid=peer.authid))
@@ -233,17 +294,25 @@ class Gate(ApplicationSession):
         if session in sessions:
             sessions[session]._transport.abort()  # noqa: SLF001 - see above
 
+    def _refuse_join(self, peer: str, authid: str, **why: str) -> None:
+        self._note(Note.of("join.refused", host(peer), authid, **why))
+
     def _note(self, note: Note) -> None:
         more = dict(note.more)
         self.log.warn("{what} {whom!r} by {by} {more}", what=note.what, whom=note.whom, by=note.by, more=more)  # noqa: G010
         self._write(self._refusals.noted(note))
 
     def _write(self, notes: list[tuple[Note, int]]) -> None:
-        for note, count in notes:
+        """Write notes, those first that could not be written before: the disk may have been full."""
+        self._unwritten.extend((_now_ms(), note, count) for note, count in notes)
+        while self._unwritten:
+            at_ms, note, count = self._unwritten[0]
             try:
-                self._audit.append(_now_ms(), note.what, note.by, note.whom, note.detail(count))
+                self._audit.append(at_ms, note.what, note.by, note.whom, note.detail(count))
             except OdographError as error:
-                self.log.warn("not in the audit log: {note}: {error}", note=note, error=error)  # noqa: G010
+                self.log.warn("not in the audit log yet: {note}: {error}", note=note, error=error)  # noqa: G010
+                return
+            self._unwritten.popleft()
 
 
 def _registry_path(extra: Mapping[str, object]) -> Path:
@@ -255,25 +324,25 @@ def _registry_path(extra: Mapping[str, object]) -> Path:
     return (Path(str(extra["cbdir"])) / path).resolve()
 
 
-def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, str]:
+def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, dict[str, str]]:
     """Return on what the session of a peer rests that claims a public key, or why there is none."""
     pubkey = str(extra.get("pubkey") or "").lower() if isinstance(extra, Mapping) else ""
     standing = registry.standing(authid, _now_ms())
-    if standing is None:
-        device, one = registry.device(authid), registry.principal(authid)
-        if device is not None:
-            return None, f"{device.state}_device"
-        return None, "unknown" if one is None else "revoked" if one.state != "active" else "expired"
-    return (standing, "") if pubkey == standing.key else (None, "wrong_key")
+    if standing is not None:
+        return (standing, {}) if pubkey == standing.key else (None, {"reason": "wrong_key"})
+    device, one = registry.device(authid), registry.principal(authid)
+    if device is not None:
+        return None, {"reason": f"{device.state}_device"}
+    return None, {"reason": "unknown" if one is None else "revoked" if one.state != "active" else "expired"}
 
 
 def _is_past(standing: Standing) -> bool:
     return standing.expires_ms is not None and _now_ms() >= standing.expires_ms
 
 
-def _host(details: Mapping[str, Any]) -> str:
-    """Return where a peer comes from, without its port: `tcp4:127.0.0.1`."""
-    return str((details.get("transport") or {}).get("peer") or "?").rpartition(":")[0]
+def _peer(details: Mapping[str, Any]) -> str:
+    """Return the other end of a session's connection: `tcp4:127.0.0.1:40001`."""
+    return str((details.get("transport") or {}).get("peer") or "?:?:?")
 
 
 def _now_ms() -> int:

@@ -7,7 +7,7 @@ is not trusted with either: what counts is signed by keys that it has never seen
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
 from twisted.logger import Logger
 
+from components.cloud.refusals import Note, Refusals
 from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
 from components.wamp_procedure import guarded
@@ -28,11 +29,12 @@ _PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """Writes the registry at `path`, in `lane`; `bundle` gives the text of the server's newest."""
+    """Writes the registry at `path`, in `lane` (width 1); `bundle` gives the text of the server's newest."""
 
     path: Path
     lane: Lane
     bundle: Callable[[], str]
+    _refusals: Refusals = field(default_factory=Refusals)
     _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -40,6 +42,10 @@ class Enrolment:
         options = RegisterOptions(invoke="roundrobin", details_arg="details")
         await session.register(guarded(self.enrol), ENROL, options=options)
         await session.register(guarded(self.rekey), REKEY, options=options)
+
+    async def minute(self) -> None:
+        """A minute is over: note what was refused again and again; UnavailableError when it cannot be."""
+        await self.lane.run(self._note_minute)
 
     async def enrol(
         self, pubkey: str, fingerprint: str, by_code: str, by_key: str, *, details: CallDetails
@@ -99,23 +105,36 @@ class Enrolment:
                     raise _refused("wrong_proof", "this was not signed with the key that is to be enrolled")
                 registry.enrol_device(device, key, _now_ms())
             except RefusedError as error:
-                registry.refuse_enrolment(device, error.reason, _now_ms())
+                registry.count_refusal(device)
+                self._note(registry, "enrolment.refused", device, error)
                 raise
         return {"bundle": bundle}
 
     def _rekey(self, device: str, pubkey: object, by_old: object, by_new: object) -> dict[str, object]:
-        new = _key(pubkey)
         with Registry.open(self.path, write=True, by="persister") as registry:
-            known = registry.device(device)
-            old = known.pubkey if known is not None else ""
-            message = enrolment.rekeying(device, old, new)
-            if not enrolment.is_signed(message, old, by_old) or not enrolment.is_signed(message, new, by_new):
-                raise _refused("wrong_proof", "this was not signed with both keys")
             try:
-                registry.rekey_device(device, new, _now_ms())
-            except ConfigError as error:
-                raise _refused("not_rekeyed", str(error)) from error
+                new, known = _key(pubkey), registry.device(device)
+                old = known.pubkey if known is not None else ""
+                message = enrolment.rekeying(device, old, new)
+                if not enrolment.is_signed(message, old, by_old) or not enrolment.is_signed(message, new, by_new):
+                    raise _refused("wrong_proof", "this was not signed with both keys")
+                try:
+                    registry.rekey_device(device, new, _now_ms())
+                except ConfigError as error:
+                    raise _refused("not_rekeyed", str(error)) from error
+            except RefusedError as error:
+                self._note(registry, "rekey.refused", device, error)
+                raise
         return {"device": device}
+
+    def _note(self, registry: Registry, what: str, device: str, error: RefusedError) -> None:
+        note = Note.of(what, "persister", device, device, reason=error.reason)
+        registry.note_refusals(self._refusals.noted(note), _now_ms())
+
+    def _note_minute(self) -> None:
+        if notes := self._refusals.minute():
+            with Registry.open(self.path, write=True, by="persister") as registry:
+                registry.note_refusals(notes, _now_ms())
 
 
 def _key(pubkey: object) -> str:

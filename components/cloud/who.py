@@ -12,6 +12,8 @@ State = Literal["invited", "active", "suspended", "revoked"]
 Role = Literal["viewer", "technician", "admin", "persister"]
 OLD_KEY_MS: Final = 45 * 24 * 3600 * 1000
 """How long packets that a device signed with its key before are taken: three times the days that an edge keeps them."""
+MAX_REFUSED: Final = 5
+"""So many refused attempts with the right ticket lock an invitation."""
 
 MAX_TEXT: Final = 4096
 """Characters of an account, a vehicle, a driver or notes: as many as the command line takes in one argument."""
@@ -180,6 +182,25 @@ def faults(one: Device | Principal | Invitation) -> list[str]:
     if not isinstance(one, Invitation) and one.state == "active" and one.pubkey == "":
         found.append("pubkey")
     return found
+
+
+def why_not(invitation: Invitation | None, device: Device | None, now_ms: int, pubkey: str = "") -> str:
+    """Say why a device cannot be enrolled by its invitation; "" when it can.
+
+    Args:
+        invitation, device: As the registry has them.
+        now_ms: ms UTC.
+        pubkey: The key to enrol; "" to ask whether the code opens anything at all.
+    """
+    if invitation is None or device is None:
+        return "not_invited"
+    if device.state not in {"invited", "active"}:
+        return f"{device.state}_device"
+    if now_ms >= invitation.expires_ms:
+        return "code_expired"
+    if invitation.refused >= MAX_REFUSED:
+        return "code_locked"
+    return "code_used" if invitation.used_by and pubkey and pubkey != invitation.used_by else ""
 
 
 def check_pubkey(pubkey: str) -> str:

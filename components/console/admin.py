@@ -14,8 +14,8 @@ from typing import Any, Final
 import click
 
 from components.cloud.certificates import certify, hosts_of
-from components.cloud.sqlite_registry import Registry, why_not
-from components.cloud.who import Device, Invitation, Role
+from components.cloud.sqlite_registry import Registry
+from components.cloud.who import Device, Invitation, Role, why_not
 from components.console import show
 from components.console.home import Home, home_option, make_home
 from components.console.node import CHECKOUT
@@ -118,7 +118,11 @@ def device() -> None:
 @_notes
 @home_option
 def invite_device(device_id: str, home: Path, **notes: str | None) -> None:
-    """Print a code with which a device enrols itself, once, within 24 hours; another one voids it."""
+    """Print a code with which a device enrols itself, once, within 24 hours; another one voids it.
+
+    Where the device is there already, in a Pi that broke or was stolen: the key that it had opens nothing any more when
+    the code is used, and in a revoked one at once.
+    """
     check_id(device_id, "device")
     mark = enrolment.fingerprint(bundle.dump(bundle.parse(_text(Home(home).bundle))))
     code = enrolment.Code(device_id, secrets.token_bytes(enrolment.SECRET_BYTES), mark)
@@ -132,9 +136,13 @@ def invite_device(device_id: str, home: Path, **notes: str | None) -> None:
         used_by="",
     )
     with _open(home) as registry:
-        registry.invite_device(invitation, now_ms, **_given(notes))
+        one = registry.invite_device(invitation, now_ms, **_given(notes))
     click.echo(code.text())
-    click.echo("good once, for 24 hours; on the Pi: odograph edge enrol --router URL --code CODE --home DIR", err=True)
+    if one.state == "active":
+        click.echo(f"{device_id} is active: the key that it has now is shut out when the code is used", err=True)
+    click.echo(
+        "good once, for 24 hours; on the Pi: odograph edge enrol --router URL --home DIR (asks for it)", err=True
+    )
 
 
 @device.command("add")

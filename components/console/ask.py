@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004 - Twiste
 from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
+from components.console.secrecy import keep_memory_private
 from components.keyfile import KeyFile, read_key_file
 from components.wamp_transport import check_url, in_words, transport
 from components.wire.errors import OdographError, RefusedError, UnavailableError
@@ -74,7 +75,11 @@ def by_key(key: KeyFile) -> Identity:
 
 
 def blocking(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Run the reactor until `work`, which gets it, has ended; may be called once a process. Raises what it raises."""
+    """Run the reactor until `work`, which gets it, has ended; may be called once a process. Raises what it raises.
+
+    It holds a private key, or a code.
+    """
+    keep_memory_private()
     answers: list[T] = []
     errors: list[BaseException] = []
 

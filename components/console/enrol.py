@@ -10,6 +10,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.console.ask import Call, Identity, Router, blocking, by_key, join_and_ask
+from components.durable_file import sync_directory
 from components.keyfile import KeyFile, make_key, read_key_file, write_key_file
 from components.wamp_transport import transport
 from components.wire import bundle, enrolment
@@ -21,6 +22,7 @@ _NEW_CODE: Final = "ask for a new code: odograph device invite ID, on the server
 _REASONS: Final = {
     "authentication": "there is no open code for {device}: it was mistyped, is older than 24 hours, or was replaced",
     "code_used": "this code was used already, for another key",
+    "key_had_before": "the key in this --home was {device}'s before and is shut out: choose another --home",
     "code_expired": "this code is older than 24 hours",
     "code_locked": "this code was tried too often",
     "wrong_proof": "this code is not the one of {device}",
@@ -102,10 +104,12 @@ def rekey(router: Router, key_path: Path) -> KeyFile:
             return await join_and_ask(reactor, router, by_key(new), nothing)
 
     blocking(whole)
+    owner = key_path.stat()
+    if owner.st_uid != os.geteuid():
+        # Root runs this for the agent's user, who must be able to read it.
+        os.chown(new_path, owner.st_uid, owner.st_gid)
     new_path.replace(key_path)
-    directory = os.open(key_path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    sync_directory(key_path.parent)
     return new
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import check_id
 
+_LONGEST_LINE = 1000
 _EDGE_TOML = """\
 # odograph, one car. Relative paths stand beside this file. Every key with its default: ARCHITECTURE.md.
 
@@ -104,7 +106,7 @@ def init_edge(device_id: str, server: Path, router: str, ca: Path | None, home: 
 
 @edge.command("enrol")
 @click.option("--router", required=True, help="Where the router listens.")
-@click.option("--code", help="What `odograph device invite` printed; asked for when it is not given here.")
+@click.option("--code", help="What `odograph device invite` printed; asked for, or read, when it is not given.")
 @_ca
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to make.")
 def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> None:
@@ -113,7 +115,9 @@ def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> No
     from components.console.enrol import enrol  # noqa: PLC0415 - likewise
     from components.wire import enrolment  # noqa: PLC0415 - likewise
 
-    found = enrolment.parse(code or click.prompt("code", hide_input=True))
+    if code is None:
+        code = click.prompt("code", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline(_LONGEST_LINE)
+    found = enrolment.parse(code)
     enrol(Router(router, ca), found, home, _edge_toml(found.device, router, ca))
     click.echo(f"{found.device} is enrolled; next: odograph edge --config {home / 'edge.toml'}")
 
@@ -121,14 +125,17 @@ def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> No
 @edge.command("rekey")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The agent's edge.toml.")
 def rekey_edge(config: Path) -> None:
-    """Give the device another key; packets that were signed with the old one are taken for 45 days more."""
+    """Give the device another key, which a running agent takes up by itself.
+
+    Packets that were signed with the old one are taken for 45 days more.
+    """
     from components.console.ask import Router  # noqa: PLC0415 - the agent needs none of it
     from components.console.enrol import rekey  # noqa: PLC0415 - likewise
     from components.edge import config as edge_config  # noqa: PLC0415 - likewise
 
     settings = edge_config.load(config)
     rekey(Router(settings.router.url, settings.router.ca), settings.device.key)
-    click.echo(f"{settings.device.id} has another key; start its agent again: until then it records, and does not join")
+    click.echo(f"{settings.device.id} has another key; an agent that runs takes it up within a minute")
 
 
 @click.command()

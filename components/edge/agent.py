@@ -23,7 +23,7 @@ from components.bounded_file import read_text
 from components.durable_file import replace_file
 from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
 from components.edge.choice import Choice
-from components.edge.compactor import Sealer
+from components.edge.compactor import Sealer, SigningKey
 from components.edge.config import EdgeConfig
 from components.edge.device import Device
 from components.edge.gear import Gearbox
@@ -43,6 +43,7 @@ from components.edge.uplink import Uplink
 from components.edge.usb_ports import find_modem_port
 from components.edge.wamp_link import WampLink
 from components.edge.wamp_trust import WampTrust
+from components.keyfile import KeyFile
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
@@ -58,7 +59,11 @@ _LONGEST_SPREAD_S: Final = 30.0
 
 
 class Agent:
-    """Everything of one car but the connection to the router."""
+    """Everything of one car but the connection to the router.
+
+    Attributes:
+        signing: The key that packets are signed with from now on.
+    """
 
     def __init__(
         self,
@@ -66,21 +71,13 @@ class Agent:
         config: EdgeConfig,
         turned: Callable[[], object] = lambda: None,
     ) -> None:
-        key = keyfile.read_key_file(config.device.key)
+        self.signing = _signing_key(keyfile.read_key_file(config.device.key))
         trust = Trust(bundle.parse(_text(config)), config.server.suite)
         self._lock = sqlite_spool.lock(config.spool.dir)
         self._reactor, self._config, self._turned = reactor, config, turned
         self._car_lane, self._modem_lane = Lane(reactor, "car"), Lane(reactor, "modem")
         self._started_ms = elapsed_ms()
-        # The stub wants text; pycryptodome wants bytes.
-        seed: Any = bytes.fromhex(key.private_key)
-        device_key = ECC.construct(curve="Ed25519", seed=seed)
-        sealer = Sealer(
-            lambda: trust.sealing,
-            device_key,
-            bundle.key_id(device_key.public_key().export_key(format="raw")),
-            secrets.token_bytes,
-        )
+        sealer = Sealer(lambda: trust.sealing, lambda: self.signing, secrets.token_bytes)
         self._spool = Spool(
             reactor, config.spool.dir, config.spool.keep_ms, config.spool.max_bytes, config.device.id, sealer
         )
@@ -297,11 +294,14 @@ class EdgeComponent(LastingComponent):
             "max_retry_delay": 60.0,
             "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
         }
-        key = keyfile.read_key_file(config.device.key)
-        if key.authid != config.device.id:
-            raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
         words = "recording goes on, and so do the attempts"
-        super().__init__(config.router.realm, key, transport, words, config.metrics.listen, config.router.ca)
+        super().__init__(
+            config.router.realm, config.device.key, transport, words, config.metrics.listen, config.router.ca
+        )
+        if self.key.authid != config.device.id:
+            raise ConfigError(
+                f"device.key: {config.device.key} is the key of {self.key.authid}, not of {config.device.id}"
+            )
         self._config = config
         self._agent: Agent | None = None
 
@@ -323,6 +323,11 @@ class EdgeComponent(LastingComponent):
         if self._agent is not None:
             await self._agent.link.attend(session, self._agent.device)
 
+    def rekeyed(self, key: KeyFile) -> None:
+        """Sign with it too; the server has it already."""
+        if self._agent is not None:
+            self._agent.signing = _signing_key(key)
+
     async def end(self) -> None:
         """Close the packet in hand, deliver for at most 30 s."""
         if self._agent is not None:
@@ -336,6 +341,12 @@ def edge_component(config: EdgeConfig) -> EdgeComponent:
         OperatorError: A key file or the server bundle is missing or wrong.
     """
     return EdgeComponent(config)
+
+
+def _signing_key(key: KeyFile) -> SigningKey:
+    # The stub wants text; pycryptodome wants bytes.
+    seed: Any = bytes.fromhex(key.private_key)
+    return SigningKey(bundle.key_id(bytes.fromhex(key.public_key)), ECC.construct(curve="Ed25519", seed=seed))
 
 
 def _text(config: EdgeConfig) -> str:

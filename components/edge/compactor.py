@@ -24,20 +24,28 @@ _ROWS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """This device's key, and its name."""
+
+    kid: str
+    key: ECC.EccKey
+
+
+@dataclass(frozen=True, slots=True)
 class Sealer:
     """Seals this device's packets for its server.
 
-    `server` tells the key to seal for as of now; `random` gives that many bytes of the system's randomness.
+    `server` and `device` tell the keys to seal for and to sign with as of now; `random` gives that many bytes of the
+    system's randomness.
     """
 
     server: Callable[[], SealingKey]
-    device_key: ECC.EccKey
-    device_kid: str
+    device: Callable[[], SigningKey]
     random: Callable[[int], bytes]
 
     def seal(self, sealed: Packet, epoch: str, seq: int) -> bytes:
         """Return the envelope of a packet."""
-        server = self.server()
+        server, device = self.server(), self.device()
         header = envelope.Header(
             device=sealed.device,
             session=sealed.session,
@@ -45,10 +53,10 @@ class Sealer:
             epoch=epoch,
             seq=seq,
             server_kid=server.kid,
-            device_kid=self.device_kid,
+            device_kid=device.kid,
             alg=server.alg,
         )
-        return envelope.seal(packet.pack(sealed), header, server.key, self.device_key, self.random)
+        return envelope.seal(packet.pack(sealed), header, server.key, device.key, self.random)
 
 
 @dataclass(frozen=True, slots=True)

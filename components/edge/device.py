@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from components.edge.interlock import MUST_BE_ZERO, TOKEN_LIFE_MS, Interlock, refusal
-from components.edge.ports import Car, CarAwayError
+from components.edge.ports import Car, CarAwayError, DtcReport
 from components.edge.recorder import Recorder
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.wamp_link import WampLink
@@ -29,6 +29,8 @@ from components.wire.topics import DEVICE_PROCEDURES
 T = TypeVar("T")
 _CAR_AWAY = "odograph.error.car_away"
 _NOT_RECORDED = "odograph.error.not_recorded"
+_TOO_MANY = "odograph.error.too_many"
+_MOST_WAITING = 50
 _MEASURE_MS = 3_000
 _CLEAR_MS = 5_000
 
@@ -47,6 +49,7 @@ class Device:
     started_ms: int
     _interlock: Interlock = field(default_factory=Interlock)
     _clearing: bool = False
+    _waiting: list[Deferred[DtcReport]] = field(default_factory=list)
     _log = Logger()
 
     def procedures(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
@@ -111,6 +114,7 @@ class Device:
 
     async def prepare_clear(self, *, details: CallDetails) -> dict[str, object]:
         """Give the caller a token for one `clear_dtcs` within 60 s."""
+        self._begin_attempt()
         token = secrets.token_hex(16)
         self._interlock.prepare(_caller(details), token, self.elapsed_ms())
         await self._audit("prepare_clear", details, {})
@@ -125,6 +129,7 @@ class Device:
         Returns:
             `outcome` cleared, refused (with `reason`) or unknown.
         """
+        self._begin_attempt()
         why = self._interlock.redeem(_caller(details), token if isinstance(token, str) else "", self.elapsed_ms())
         if why is None and self._clearing:
             why = "clearing_already"
@@ -132,6 +137,10 @@ class Device:
             return await self._refuse(why, details)
         self._clearing = True
         return await _in_any_case(ensureDeferred(self._clear(details)).addBoth(self._cleared))
+
+    def _begin_attempt(self) -> None:
+        if not self._interlock.begins(self.elapsed_ms()):
+            raise ApplicationError(_TOO_MANY, "too many attempts to clear within a minute; try again in a minute")
 
     def _cleared(self, result: T) -> T:
         self._clearing = False
@@ -180,19 +189,35 @@ class Device:
         return {"outcome": "refused", "reason": reason}
 
     async def _read_codes(self) -> None:
+        """Ask the car; who asks meanwhile gets the same answer, so that no crowd keeps the car from being recorded."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise ApplicationError(_TOO_MANY, "too many are waiting for the car's answer")
+        waiter = Deferred[DtcReport]()
+        self._waiting.append(waiter)
+        if len(self._waiting) == 1:
+            ensureDeferred(self.recorder.read_codes()).addBoth(self._codes_read)
         try:
-            await self.recorder.read_codes()
+            await waiter
         except CarAwayError as error:
             raise ApplicationError(_CAR_AWAY, str(error)) from error
         except UnavailableError as error:
             raise ApplicationError(_NOT_RECORDED, str(error)) from error
 
+    def _codes_read(self, result: DtcReport | Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.called:
+                one.callback(result)
+
     async def _audit(self, step: str, details: CallDetails, what: Mapping[str, object]) -> None:
         note = {"step": step, "by": _caller(details), "role": details.caller_authrole, **what}
+        if refused := self._interlock.refused:
+            note["too_many"] = refused
         try:
             await self.recorder.note(note)
         except UnavailableError as error:
             raise ApplicationError(_NOT_RECORDED, f"{step}: {error}") from error
+        self._interlock.refused -= refused
         # For the audit log at the router, where operators see it; the card has it in any case.
         self.link.tell("clear", note)
 

@@ -30,7 +30,7 @@ from components.console.fleet import Fleet, Plan
 from components.console.node import Node
 from components.edge import config as edge_config
 from components.edge.agent import EdgeComponent
-from components.edge.compactor import Sealer
+from components.edge.compactor import Sealer, SigningKey
 from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.system_clock import elapsed_s
 from components.edge.trust import Trust
@@ -124,7 +124,7 @@ class Device(EdgeComponent):
         signing = ECC.construct(curve="Ed25519", seed=seed)
         kid = bundle.key_id(signing.public_key().export_key(format="raw"))
         self._trust = Trust(server, config.server.suite)
-        self._sealer = Sealer(lambda: self._trust.sealing, signing, kid, secrets.token_bytes)
+        self._sealer = Sealer(lambda: self._trust.sealing, lambda: SigningKey(kid, signing), secrets.token_bytes)
         config.spool.dir.mkdir()
         self.outbox = SqliteOutbox(config.spool.dir / "outbox.db")
         self._edge, self._seen = config, seen
@@ -145,6 +145,7 @@ class Device(EdgeComponent):
                 lane,
                 WampTrust(reactor, self._trust, lambda _: None, lane),
                 lambda: 0,
+                lambda _: None,
             )
         )
         half.link.seen = self._seen

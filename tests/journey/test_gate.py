@@ -1,5 +1,6 @@
 """The gate of the real node: sessions that end when the registry says so, limits, and what its audit log has."""
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 from autobahn.wamp.message import Goodbye
 from twisted.internet.defer import Deferred
 
+from components.cloud import strangers
 from components.wire import topics
 from tests.journey_fleet import odograph, one_line, until
+from tests.raw_wamp import ABORT, GOODBYE, WELCOME, RawPeer, hello
 from tests.wamp_peer import Peer, RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -165,3 +168,64 @@ def test_the_log_tells_who_was_refused_what_and_who_cleared(site: Site) -> None:
     )
     (cleared,) = site.noted("car.clear_outcome")
     assert cleared == (topics.event("car_log"), {"by": "car_log", "operator": "tina", "outcome": "cleared", "count": 1})
+
+
+def test_who_repeats_a_proof_after_a_goodbye_is_in_nobodys_session_and_is_cut_off(site: Site) -> None:
+    """Crossbar welcomes such a peer without asking anybody, a revoked one too."""
+    key = site.add("car_again", "device")
+    with RawPeer(site.port) as car:
+        proof, _ = car.join(key)
+        with site.registry() as registry:
+            registry.set_state("car_again", "revoked", 2)
+        assert car.hear()[0] == GOODBYE
+        car.send([GOODBYE, {}, "wamp.close.goodbye_and_out"], proof)
+        assert WELCOME in [one[0] for one in car.hear_all()]
+    ended = [more["reason"] for who, more in site.noted("session.ended") if who == "car_again"]
+    assert ended == ["changed", "not_let_in"]
+
+
+def test_nested_text_from_a_stranger_does_not_keep_the_router_from_its_work(site: Site) -> None:
+    """It did for minutes: a library of Crossbar's lifts Python's limit to nesting."""
+    with RawPeer(site.port) as stranger:
+        stranger.send_text("[" * 100_000)
+        with site.peer(site.add("car_beside", "device")) as car:
+            assert car.publish(topics.packet("car_beside"), b"envelope").id
+        with pytest.raises(EOFError):
+            stranger.hear()
+
+
+def test_of_the_connections_of_one_address_that_do_not_join_only_so_many_stay(site: Site) -> None:
+    held: list[socket.socket] = []
+    try:
+        with site.peer(site.add("car_joined", "device")) as car:
+            held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(strangers.MOST + 20)]
+            until(lambda: ("", "too_many") in [(who, more["reason"]) for who, more in site.noted("connection.cut")], 5)
+            with RawPeer(site.port, source="127.0.0.2") as other:
+                other.join(site.add("car_elsewhere", "device"))
+            assert car.publish(topics.packet("car_joined"), b"envelope").id
+        for one in held:
+            one.settimeout(0)
+        until(lambda: sum(map(is_over, held)) >= 20, 5)
+        assert not is_over(held[0])
+    finally:
+        for one in held:
+            one.close()
+
+
+def is_over(peer: socket.socket) -> bool:
+    try:
+        return peer.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+def test_who_answers_pings_and_never_joins_is_cut_off_and_who_has_joined_is_not(site: Site) -> None:
+    with site.peer(site.add("car_quiet", "device")) as car, RawPeer(site.port) as stranger:
+        started = time.monotonic()
+        stranger.send(hello("nobody"))
+        assert [one[0] for one in stranger.hear_all()] == [ABORT]
+        assert time.monotonic() - started > strangers.JOIN_S - 1
+        assert car.publish(topics.packet("car_quiet"), b"envelope").id

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.cloud.keys import ServerKeys
-from components.edge.compactor import Sealer
+from components.edge.compactor import Sealer, SigningKey
 from components.edge.trust import SealingKey
 from components.wire import bundle, envelope, receipt
 from components.wire.bundle import Bundle, Recipient, key_id
@@ -82,4 +82,4 @@ def car_pubkey(number: int) -> str:
 def car_sealer(number: int, server: Callable[[], SealingKey]) -> Sealer:
     """Return what seals with that key."""
     kid = key_id(bytes.fromhex(car_pubkey(number)))
-    return Sealer(server, ed25519(100 + number), kid, secrets.token_bytes)
+    return Sealer(server, lambda: SigningKey(kid, ed25519(100 + number)), secrets.token_bytes)

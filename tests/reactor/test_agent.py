@@ -20,6 +20,8 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import ReadingsReader
 from components.edge.system_clock import elapsed_ms
 from components.edge.timeline import Told
+from components.keyfile import KeyFile, make_key, write_key_file
+from components.wire import bundle
 from components.wire.errors import ConfigError, OperatorError
 from tests.wamp_peer import reactor, run
 
@@ -163,3 +165,26 @@ def test_a_suite_for_which_the_server_has_no_key_is_refused_in_one_clear_line(ho
     (home / "edge.toml").write_text(text.replace("[server]\n", '[server]\nsuite = "rot13"\n'))
     with pytest.raises(ConfigError, match=r'server\.suite: must be "auto" or "hpke" or "rsa-oaep"'):
         edge_config.load(home / "edge.toml")
+
+
+def test_a_key_that_is_replaced_while_the_agent_runs_is_joined_and_sealed_with_and_nobody_elses_is(
+    config: EdgeConfig,
+) -> None:
+    component = EdgeComponent(config)
+    component._agent = agent = Agent(reactor, config)
+    path, old = config.device.key, agent.signing.kid
+
+    def replace_key(key: KeyFile, mode: int) -> tuple[str, str]:
+        path.unlink()
+        write_key_file(path, key)
+        path.chmod(mode)
+        component._not_joined(component, RuntimeError("refused"))
+        authentication = cast("Any", component)._authentication["cryptosign"]
+        return authentication["privkey"], agent.signing.kid
+
+    before = component.key.private_key, old
+    new = make_key(config.device.id, "device")
+    assert replace_key(make_key("car_other", "device"), 0o600) == before
+    assert replace_key(new, 0o644) == before
+    assert replace_key(new, 0o600) == (new.private_key, bundle.key_id(bytes.fromhex(new.public_key)))
+    agent.close()

@@ -1,6 +1,7 @@
 """What the car answers to operators, the interlocked clearing above all."""
 
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
 from components.edge.device import Device
+from components.edge.interlock import ATTEMPTS
 from components.edge.ports import Dtc
 from components.edge.recorder import Recorder, Sources
 from components.edge.sqlite_outbox import SqliteOutbox
@@ -140,6 +142,47 @@ def test_a_token_is_good_once_for_its_caller_within_a_minute(bench: Bench) -> No
     assert bench.clear(cast("Any", 5)) == unknown
     assert bench.car.cleared == 1
     assert bench.steps.count("clear_refused") == 5
+
+
+def test_a_flood_of_attempts_fills_no_card_and_its_number_is_on_record(bench: Bench) -> None:
+    """Whoever runs the router can call under any name, as often as they like."""
+    for n in range(500):
+        with suppress(ApplicationError):
+            bench.token(f"tech_{n}")
+        with suppress(ApplicationError):
+            bench.clear("guessed", f"tech_{n}")
+    assert len(bench.steps) == ATTEMPTS
+    with pytest.raises(ApplicationError, match="too_many"):
+        bench.token()
+    bench.clock.advance(60)
+    assert bench.clear(bench.token()) == {"outcome": "cleared"}
+    told = [body["too_many"] for _, _, _, body in bench.journal.rows if "too_many" in body]
+    assert told == [1001 - ATTEMPTS]
+    assert len(bench.device._interlock._tokens) == 0
+
+
+def test_an_agent_that_was_started_again_knows_no_token_of_before(bench: Bench, tmp_path: Path) -> None:
+    token = bench.token()
+    (tmp_path / "again").mkdir()
+    assert Bench(tmp_path / "again").clear(token) == {"outcome": "refused", "reason": "token_unknown"}
+
+
+def test_a_crowd_that_asks_for_codes_has_the_car_asked_once_and_too_large_a_crowd_is_refused(bench: Bench) -> None:
+    bench.car_lane = held = HeldLane()
+    asking = [begun(bench.device.dtcs(refresh=True, details=by("viewer"))) for _ in range(60)]
+    assert len(held.queue) == 1
+    asking[0][0].cancel()
+    held.release()
+    answers = [found[0] for _, found in asking]
+    refused = [str(one) for one in answers if isinstance(one, ApplicationError)]
+    assert (len(refused), refused[0]) == (10, refused[-1])
+    assert "too_many" in refused[0]
+    assert [cast("Any", one)["at"] for one in answers[1:50]] == ["2026-05-17T06:40:00.000Z"] * 49
+    again, found = begun(bench.device.dtcs(refresh=True, details=by("viewer")))
+    bench.car.away = "no_data"
+    held.release()
+    assert isinstance(found[0], ApplicationError)
+    assert again.called
 
 
 def test_of_two_technicians_at_once_one_clears_and_the_other_is_refused(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -172,8 +173,9 @@ def test_a_port_that_is_taken_is_told(page: Page) -> None:
         run(listen)
 
 
-def test_a_process_whose_port_is_taken_says_so_and_goes_on_without(page: Page) -> None:
-    key = keyfile.make_key("car_one", "device")
+def test_a_process_whose_port_is_taken_says_so_and_goes_on_without(page: Page, tmp_path: Path) -> None:
+    key = tmp_path / "device.key"
+    keyfile.write_key_file(key, keyfile.make_key("car_one", "device"))
     component = LastingComponent("odograph", key, {"type": "websocket", "url": "ws://127.0.0.1:9/ws"}, "", "")
     component._listen = f"127.0.0.1:{page.number}"
     component.view = lambda: page.view  # type: ignore[method-assign]

@@ -139,6 +139,9 @@ def test_a_device_is_invited_suspended_resumed_changed_and_shown(
     assert enrolment.parse(capsys.readouterr().out) != code
     assert shown()["account"] == "acme"
     assert run(["device", "add", "car_two", "--pubkey", KEY, *where]) == 0
+    assert run(["device", "invite", "car_two", *where]) == 0
+    assert capsys.readouterr().err.startswith("car_two is active: the key that it has now is shut out when the code")
+    assert run(["device", "suspend", "car_two", *where]) == 0
     assert run(["device", "invite", "car_two", *where]) == 2
     assert run(["device", "set", "car_one", "--notes", "blue", "--account", "", *where]) == 0
     assert (shown()["notes"], shown()["account"]) == ("blue", "")

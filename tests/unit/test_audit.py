@@ -4,11 +4,12 @@ import json
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from components.cloud import sqlite_audit
 from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
@@ -251,6 +252,53 @@ def test_verify_names_the_entry_where_the_chain_breaks(home: Path, capsys: pytes
     assert run(["audit", "verify", "--home", str(home)]) == 1
     said = "odograph: the registry's audit log is broken at entry 4: was changed, or one before it was\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["detail = '5'", "detail = '[1]'", f"detail = '{'[' * 50_000}'", "at_ms = 9223372036854775807", "at_ms = -1"],
+)
+def test_a_log_that_cannot_be_shown_says_at_which_entry(
+    home: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    tampered(home / "registry.db", f"UPDATE audit SET {change} WHERE seq = 2")  # noqa: S608 - ours
+    assert run(["audit", "show", "--home", str(home)]) == 1
+    said = "odograph: entry 2: was changed: its detail is no JSON object, or its time none\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_log_whose_numbers_were_driven_to_their_end_takes_no_change(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tampered(home / "registry.db", "UPDATE audit SET seq = 9223372036854775807 WHERE seq = 4")
+    assert run(["device", "revoke", "car_one", "--home", str(home)]) == 1
+    assert capsys.readouterr().err.endswith("has a number that no log comes to\n")
+
+
+def test_a_long_log_is_read_whole_and_who_reads_it_does_not_hold_up_who_writes(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for n in range(2500):
+            sqlite_audit.append(db, n, "test.done", "tester", "car", {})
+    with closing(sqlite3.connect(path)) as db, AuditLog.open(path, write=True) as log:
+        reading = sqlite_audit.entries(db)
+        assert [next(reading).seq for _ in range(10)] == list(range(1, 11))
+        log.append(9, "test.done", "tester", "car", {})
+        assert sum(1 for _ in reading) == 2496
+        assert log.verify().seq == 2506
+        assert [one.seq for one in log.since(2499)] == [2505]
+
+
+def test_two_that_write_at_once_make_one_chain(path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)) for _ in range(2)]
+        for process in writers:
+            assert process.stdout is not None
+            for _ in range(5):
+                process.stdout.readline()
+        for process in writers:
+            process.kill()
+    assert verified(path).seq >= 15
 
 
 def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path) -> None:

@@ -152,7 +152,8 @@ class Card:
         )
         self.readings = sqlite3.connect(directory / "readings.db", isolation_level=None)
         self.readings.executescript(
-            "PRAGMA synchronous = OFF; CREATE TABLE rows (seq INTEGER PRIMARY KEY, session TEXT, kind TEXT, at_ms INTEGER);"
+            "PRAGMA synchronous = OFF;"
+            "CREATE TABLE rows (seq INTEGER PRIMARY KEY, session TEXT, kind TEXT, at_ms INTEGER);"
             "CREATE TABLE floor (seq INTEGER); INSERT INTO floor VALUES (0)"
         )
 

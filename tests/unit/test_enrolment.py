@@ -16,7 +16,7 @@ from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
 from components.keyfile import KeyFile, make_key
-from components.wire import enrolment
+from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import ConfigError
 from tests.edge_parts import InlineLane, as_lane
@@ -75,9 +75,9 @@ class Desk:
         assert found is not None
         return found.state, found.pubkey
 
-    def refused(self) -> list[object]:
+    def refused(self, action: str = "enrolment.refused") -> list[object]:
         with Registry.open(self.path) as registry:
-            return [one.detail["reason"] for one in registry.audit.entries() if one.action == "enrolment.refused"]
+            return [one.detail["reason"] for one in registry.audit.entries() if one.action == action]
 
 
 @pytest.fixture
@@ -149,11 +149,15 @@ def test_who_reads_the_registry_cannot_make_the_code_of_it(desk: Desk) -> None:
     assert code.secret.hex() not in repr(code)
 
 
-def test_five_wrong_tries_lock_a_code_for_good_and_leave_five_entries_in_the_log(desk: Desk) -> None:
+def test_five_wrong_tries_lock_a_code_for_good_and_all_are_in_the_log_by_their_number(desk: Desk) -> None:
     code = desk.code()
     assert [desk.enrol(code, KEY, _2="00" * 64) for _ in range(50)] == ["wrong_proof"] * 50
     assert desk.enrol(code, KEY) == "code_locked"
-    assert desk.refused() == ["wrong_proof"] * 5
+    assert desk.refused() == ["wrong_proof", "code_locked"]
+    desk.procedures._note_minute()
+    assert desk.refused() == ["wrong_proof", "code_locked", "wrong_proof"]
+    with Registry.open(desk.path) as registry:
+        assert registry.audit.entries()[-1].detail == {"reason": "wrong_proof", "count": 49}
     assert desk.enrol(desk.code(secret=bytes(15) + b"1"), KEY) == {"bundle": BUNDLE}
 
 
@@ -182,7 +186,7 @@ def test_the_code_of_one_device_is_none_of_another(desk: Desk) -> None:
     assert desk.enrol(replace(code, device="car_two"), make_key("car_two", "device")) == "wrong_proof"
     assert desk.call("enrol", "car_two", *desk.request(code, KEY)) == "wrong_proof"
     assert desk.call("enrol", "car_new", *desk.request(code, KEY)) == "wrong_proof"
-    assert desk.refused() == ["wrong_proof", "wrong_proof"]
+    assert desk.refused() == ["wrong_proof", "wrong_proof"]  # the first two are one refusal, which came twice
 
 
 def test_a_device_changes_its_key_with_the_word_of_both(desk: Desk) -> None:
@@ -198,6 +202,51 @@ def test_a_device_changes_its_key_with_the_word_of_both(desk: Desk) -> None:
     assert desk.state() == ("active", OTHER.public_key)
     back = enrolment.rekeying("car_one", OTHER.public_key, KEY.public_key)
     assert desk.call("rekey", "car_one", KEY.public_key, signed(OTHER, back), signed(KEY, back)) == "not_rekeyed"
+    assert desk.refused("rekey.refused") == ["wrong_proof", "wrong_proof", "invalid_argument", "not_rekeyed"]
+
+
+@pytest.mark.parametrize("state", ["active", "revoked"])
+def test_a_code_for_a_device_that_is_there_replaces_its_key_for_good(desk: Desk, state: Any) -> None:  # noqa: ANN401
+    """A Pi that broke or was stolen, and the one in its place."""
+    first, kid = desk.code(), bundle.key_id(bytes.fromhex(KEY.public_key))
+    desk.enrol(first, KEY)
+    with Registry.open(desk.path, write=True) as registry:
+        registry.set_state("car_one", state, 1)
+    code = desk.code(secret=b"another secret!!")
+    assert desk.state() == ("active" if state == "active" else "invited", KEY.public_key)
+    assert desk.enrol(first, KEY) == "wrong_proof"
+    assert desk.enrol(code, KEY) == "key_had_before"
+    assert desk.enrol(code, OTHER) == {"bundle": BUNDLE}
+    assert desk.state() == ("active", OTHER.public_key)
+    back = enrolment.rekeying("car_one", OTHER.public_key, KEY.public_key)
+    assert desk.call("rekey", "car_one", KEY.public_key, signed(OTHER, back), signed(KEY, back)) == "not_rekeyed"
+    with Registry.open(desk.path) as registry:
+        sender = registry.sender("car_one", kid)
+        assert sender is not None
+        assert sender.pubkey == OTHER.public_key, "no packet of the key before is taken any more"
+        details = [one.detail for one in registry.audit.entries() if one.action == "device.enrolled"]
+    assert details[-1] == {"pubkey": [KEY.public_key, OTHER.public_key]}
+
+
+def test_a_code_is_void_for_whoever_is_shut_out_after_it_was_made(desk: Desk) -> None:
+    desk.enrol(desk.code(), KEY)
+    code = desk.code(secret=b"another secret!!")
+    with Registry.open(desk.path, write=True) as registry:
+        registry.set_state("car_one", "suspended", 1)
+    assert desk.enrol(code, OTHER) == "suspended_device"
+    with pytest.raises(ConfigError, match="car_one is suspended: resume it first, or revoke it"):
+        desk.code()
+    with Registry.open(desk.path, write=True) as registry:
+        registry.set_state("car_one", "revoked", 2)
+    assert desk.enrol(code, OTHER) == "revoked_device"
+    assert desk.state() == ("revoked", KEY.public_key)
+
+
+def test_the_code_of_an_operators_id_is_refused(desk: Desk) -> None:
+    with Registry.open(desk.path, write=True) as registry:
+        registry.add_principal("vera", KEY.public_key, "viewer", 1)
+    with pytest.raises(ConfigError, match="'vera' already"):
+        desk.code("vera")
 
 
 def test_a_registry_that_cannot_be_written_is_for_later(desk: Desk) -> None:
