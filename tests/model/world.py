@@ -1,9 +1,9 @@
 """One car, two persisters on one archive, and a router that may do anything: the real ends, joined by a model.
 
-Real: recorder's file, compactor, outbox, uplink, link, trust, intake, persister, judge, archive, the chain of the server's
-keys. Model: router, feed, registry, clocks, the order of retention's steps (`spool.py` has it, and tests of its own),
-and the moments at which something dies. What is on the way stands in lists: whoever drives this world chooses what
-arrives, where, how often, in which order, or never.
+Real: recorder's file, compactor, outbox, uplink, link, trust, intake, persister, judge, archive, and the chain of the
+server's keys. Model: router, feed, registry, clocks, the order of retention's steps (`spool.py` has it, with tests of
+its own), and the moments at which something dies. What is on the way stands in lists: whoever drives this world chooses
+what arrives, where, how often, in which order, or never.
 
 What is claimed, of every run that these tests make (the ledger holds it after each step, and at the end):
 
