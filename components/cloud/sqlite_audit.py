@@ -107,9 +107,9 @@ def entries(db: sqlite3.Connection, since_ms: int = _LEAST) -> Iterator[Entry]:
         try:
             found = json.loads(detail)
         except (ValueError, RecursionError):
-            raise BrokenChainError(seq, "its detail is not JSON") from None
+            found = None
         if not isinstance(found, dict) or not 0 <= at_ms <= _LAST_MS:
-            raise BrokenChainError(seq, "its detail or time is none")
+            raise BrokenChainError(seq, "was changed: its detail is no JSON object, or its time none")
         yield Entry(seq, at_ms, action, by, subject, found, hash_)
 
 

@@ -14,7 +14,7 @@ from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import RETRY_AFTER_S, Persister
 from components.cloud.sqlite_registry import Registry
 from components.wire import bundle, envelope, strict_cbor, topics
-from components.wire.errors import UnavailableError
+from components.wire.errors import ConfigError, UnavailableError
 from components.wire.receipt import Receipt, digest
 from tests.fake_stores import MemoryArchive
 from tests.sealed import KID, PUBKEY, Known, changed, forged, parts, plain, sealed, server
@@ -145,8 +145,7 @@ CIRCUMSTANCES: list[tuple[str, dict[str, Any]]] = [
     ("revoked_device", {"car_one": Known(state="revoked")}),
     ("invited_device", {"car_one": Known(pubkey="", state="invited")}),
     ("suspended_device", {"car_one": Known(state="suspended")}),
-    ("unusable_device_key", {"car_one": ValueError("a row that no registry writes")}),
-    ("unusable_device_key", {"car_one": TypeError("a row that no registry writes")}),
+    ("unusable_device_key", {"car_one": ConfigError("a row that no registry writes")}),
     ("unusable_device_key", {"car_one": Known(pubkey="no hex")}),
     ("unusable_device_key", {"car_one": Known(pubkey=None)}),
     ("registry_away", {"car_one": UnavailableError("registry.db cannot be read")}),
