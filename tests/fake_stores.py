@@ -5,9 +5,9 @@ For tests of what uses a store. `away = True` makes every call fail as a store d
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from components.cloud.ports import DeadLetter, FeedEvent, Outcome, StoredPacket
+from components.cloud.ports import DeadLetter, FeedEvent, Outcome, StoredPacket, page
 from components.wire.errors import UnavailableError
 
 
@@ -45,11 +45,11 @@ class MemoryArchive:
         for letter in letters:
             self.dead_letters.setdefault(letter.envelope_sha256, letter)
 
-    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+    def pending(self, before_ms: int, limit: int, but: Collection[str] = ()) -> list[StoredPacket]:
         self._answer()
-        waiting = (self.packets[id_] for id_ in self.to_feed)
+        waiting = (self.packets[id_] for id_ in self.to_feed if id_ not in but)
         old = (packet for packet in waiting if packet.received_ms < before_ms)
-        return sorted(old, key=lambda packet: packet.received_ms)[:limit]
+        return page(sorted(old, key=lambda packet: packet.received_ms), limit)
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         self._answer()

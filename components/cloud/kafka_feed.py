@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
 
 from components.cloud.ports import FeedEvent
-from components.wire.errors import OperatorError, UnavailableError
+from components.wire.errors import OperatorError, RejectedError, UnavailableError
 
 TOPICS = ("car_readings", "car_summaries", "car_dtcs")
 
@@ -93,7 +93,9 @@ class KafkaFeed:
         send, prefix = self._producer.send, self._prefix
         futures = [send(prefix + x.topic, key=x.key.encode(), value=x.data, headers=_headers(x)) for x in events]
         if futures:
-            self._producer.flush(PUBLISH_S)
+            # Where it split a batch that the broker found too large, the driver's flush fails although all has arrived.
+            with suppress(KafkaError):
+                self._producer.flush(PUBLISH_S)
         for future in futures:
             future.get(max(0.0, deadline - time.monotonic()))
 
@@ -266,5 +268,7 @@ def _unavailable(bootstrap: str) -> Iterator[None]:
     """Turn what kafka-python raises in the block into UnavailableError; a name that does not resolve is an OSError."""
     try:
         yield
+    except MessageSizeTooLargeError as error:
+        raise RejectedError("too_large", f"an event is larger than Kafka at {bootstrap} takes") from error
     except (KafkaError, OSError) as error:
         raise UnavailableError(f"Kafka at {bootstrap}: {error}") from error

@@ -4,7 +4,7 @@ Not a use of all that MongoDB can do: nothing here is beyond FerretDB 1.24 (fact
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,11 +14,11 @@ from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, WriteConcern
-from pymongo.collection import Collection
+from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from components.cloud.ports import DeadLetter, Outcome, StoredPacket
+from components.cloud.ports import DeadLetter, Outcome, StoredPacket, page
 from components.wire.errors import ConfigError, UnavailableError
 
 SELECT_MS = 5_000
@@ -170,12 +170,14 @@ class MongoArchive(MongoArchiveReader):
         with _unavailable():
             _put(self._dead_letters, documents)
 
-    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+    def pending(self, before_ms: int, limit: int, but: Collection[str] = ()) -> list[StoredPacket]:
         """See Archive."""
         with _unavailable():
             self._make_indexes()
             wanted = {"feed": "pending", "received_ms": {"$lt": before_ms}}
-            return [_packet(x) for x in self._packets.find(wanted, sort=[("received_ms", ASCENDING)], limit=limit)]
+            order = [("received_ms", ASCENDING)]
+            with self._packets.find(wanted, sort=order, limit=limit + len(but), batch_size=BATCH) as cursor:
+                return page((_packet(x) for x in cursor if x["_id"] not in but), limit)
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         """See Archive."""
@@ -183,7 +185,7 @@ class MongoArchive(MongoArchiveReader):
             self._packets.update_many({"_id": {"$in": list(ids)}}, {"$set": {"feed": "done"}})
 
 
-def _put(collection: Collection[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _put(collection: MongoCollection[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Insert those of the documents that are not there; when it returns, all of them are on a majority's disks.
 
     Args:
@@ -250,19 +252,20 @@ def _document(x: StoredPacket, **more: object) -> RawBSONDocument:
 
 
 def _packet(x: Mapping[str, Any]) -> StoredPacket:
-    packet = x["packet"]
+    packet = x.get("packet")
+    try:
+        packet = json.loads(packet) if isinstance(packet, str) else packet
+    except (ValueError, RecursionError):
+        packet = {}
+    # Whatever another hand made of a document, it must not keep the others from being read.
+    texts = ("device", "session", "account", "vehicle", "driver", "plaintext_sha256")
     return StoredPacket(
         id=x["_id"],
-        device=x["device"],
-        session=x["session"],
-        start_ms=x["start_ms"],
-        account=x["account"],
-        vehicle=x["vehicle"],
-        driver=x["driver"],
-        packet=json.loads(packet) if isinstance(packet, str) else packet,
-        envelope=x["envelope"],
-        plaintext_sha256=x["plaintext_sha256"],
-        received_ms=x["received_ms"],
+        start_ms=x.get("start_ms", 0),
+        packet=packet if isinstance(packet, dict) else {},
+        envelope=x.get("envelope", b""),
+        received_ms=x.get("received_ms", 0),
+        **{key: x.get(key, "") for key in texts},
     )
 
 

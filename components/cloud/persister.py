@@ -6,22 +6,20 @@ Store before receipt: a receipt `stored` or `duplicate` is made only after the a
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from twisted.logger import Logger
 
 from components import packet_log
 from components.cloud.judge import Addressee, Arrival, Judge
-from components.cloud.ports import Archive, DeadLetter, StoredPacket
+from components.cloud.ports import MAX_READINGS, Archive, DeadLetter, StoredPacket
 from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
 from components.wire.receipt import Receipt, digest
 
 RETRY_AFTER_S: Final = 10
 _POISON_ATTEMPTS: Final = 3
 _POISON_REMEMBERED: Final = 1000
-_MAX_READINGS: Final = 50_000
-"""Opened at once: 800 minutes of one reading a second, or eight packets as full as the schema allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +53,18 @@ class Persister:
     def persist(self, batch: Sequence[Arrival]) -> Result:
         """Take a batch that waited together and store it as one, or in parts where its packets are very large."""
         whole = Result([], [])
-        while batch:
+        while batch and not whole.unavailable:
             taken, part = self._persist(batch)
             batch = batch[taken:]
-            room = _MAX_READINGS - sum(one.readings for one in whole.stored)
+            room = MAX_READINGS - sum(one.weight for one in whole.stored)
             # What is stored and not handed on to be fed is pending in the archive; a sweep finds it there.
-            fits = sum(one.readings for one in part.stored) <= room or not whole.stored
+            fits = sum(one.weight for one in part.stored) <= room or not whole.stored
             whole = Result(
-                whole.receipts + part.receipts,
-                whole.stored + (part.stored if fits else []),
-                part.unavailable or whole.unavailable,
+                whole.receipts + part.receipts, whole.stored + (part.stored if fits else []), part.unavailable
             )
-        return whole
+        # Not tried: an archive that is away takes its driver's time-out each time.
+        untried = [(one.addressee, self._refusal(one, "retry", "archive_away")) for one in batch]
+        return replace(whole, receipts=whole.receipts + [(to, one) for to, one in untried if to is not None])
 
     def _persist(self, batch: Sequence[Arrival]) -> tuple[int, Result]:
         """Take as much of a batch as may be in memory at once; return how many arrivals that were, and the result."""
@@ -74,12 +72,12 @@ class Persister:
         packets: list[tuple[Arrival, StoredPacket]] = []
         letters: list[tuple[Arrival, RejectedError]] = []
         taken = weight = 0
-        while taken < len(batch) and weight <= _MAX_READINGS:
+        while taken < len(batch) and weight <= MAX_READINGS:
             arrival = batch[taken]
             taken += 1
             try:
                 packets.append((arrival, self._judge(arrival)))
-                weight += packets[-1][1].readings
+                weight += packets[-1][1].weight
             except NotYetError as error:
                 receipts.append((arrival, self._refusal(arrival, "retry", error.code)))
             except RejectedError as error:
@@ -115,6 +113,9 @@ class Persister:
         except UnavailableError as error:
             # The registry cannot be read now: that is no fault of the packet.
             raise NotYetError("registry_away", str(error)) from error
+        except MemoryError as error:
+            # No packet is that large: others took the memory.
+            raise NotYetError("out_of_memory", type(error).__name__) from error
         except Exception as error:
             # A packet that crashes us must not do so for ever, nor be thrown away for one bad moment of ours.
             name = digest(arrival.envelope)

@@ -1,10 +1,13 @@
 """What the persister needs from the world, as Protocols, and the shapes that cross them. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 Outcome = Literal["stored", "duplicate", "conflict"]
+
+MAX_READINGS: Final = 50_000
+"""Opened at once: 800 minutes of one reading a second, or eight packets as full as the schema allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class StoredPacket:
         session: 16 hex digits.
         start_ms: Start of the period, ms UTC.
         account, vehicle, driver: From the registry when it was stored; "" where the registry has none.
-        packet: The plaintext's JSON object, columns as they travelled.
+        packet: The plaintext's JSON object, columns as they travelled; {} where the archive cannot read it any more.
         envelope: The sealed bytes as they came.
         plaintext_sha256: Hex; two packets of one id are the same exactly when these are equal.
         received_ms: When the persister took it, ms UTC.
@@ -36,10 +39,25 @@ class StoredPacket:
     received_ms: int
 
     @property
-    def readings(self) -> int:
-        """How many readings it has: what it weighs in memory, and how many events it gives but the few others."""
+    def weight(self) -> int:
+        """How many readings, codes, gaps and losses it has: what it takes in memory, and more than it gives events."""
         table = self.packet.get("readings")
-        return len(table["at"]) if isinstance(table, dict) else 0
+        lists = [table.get("at") if isinstance(table, dict) else (), *map(self.packet.get, ("dtcs", "gaps", "lost"))]
+        return sum(len(one) for one in lists if isinstance(one, list))
+
+
+def page(packets: Iterable[StoredPacket], limit: int) -> list[StoredPacket]:
+    """Return the first packets: at most `limit`, and of those after the first no more than weigh MAX_READINGS."""
+    found: list[StoredPacket] = []
+    weight = 0
+    for one in packets:
+        weight += one.weight
+        if found and weight > MAX_READINGS:
+            break
+        found.append(one)
+        if len(found) == limit:
+            break
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +120,8 @@ class ArchiveReader(Protocol):
 class Archive(ArchiveReader, Protocol):
     """Where packets are kept for ever. Every method blocks with a time-out; UnavailableError when the store is away.
 
-    One thread at a time: its owner gives it a lane of width 1.
+    Two threads at a time: one stores, one feeds (`pending`, `mark_fed`), and where the store can, neither waits for the
+    other.
     """
 
     def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
@@ -119,8 +138,11 @@ class Archive(ArchiveReader, Protocol):
     def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep them; durable when it returns."""
 
-    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
-        """Return packets received before `before_ms` that are not marked fed, oldest first."""
+    def pending(self, before_ms: int, limit: int, but: Collection[str] = ()) -> list[StoredPacket]:
+        """Return packets received before `before_ms` that are not marked fed, oldest first.
+
+        At most `limit`, and no more than are in memory at once (see `page`); those with an id in `but` are passed over.
+        """
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         """Mark `feed: done`; marking again changes nothing."""
@@ -130,7 +152,12 @@ class Feed(Protocol):
     """Where events are announced to whoever listens."""
 
     def publish(self, events: Sequence[FeedEvent]) -> None:
-        """Return when every event is acknowledged; UnavailableError otherwise (some may be there; again is safe)."""
+        """Return when every event is acknowledged.
+
+        Raises:
+            UnavailableError: Some may be there; again is safe.
+            RejectedError: `too_large`: one of them will never be taken; others may be there.
+        """
 
     def close(self) -> None:
         """Flush nothing, let go of everything; again does nothing."""

@@ -5,10 +5,12 @@ Not for several persisters: mongo_archive.py is. One row is one packet, as Mongo
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from components.cloud.ports import DeadLetter, Outcome, StoredPacket
+from components.cloud.ports import DeadLetter, Outcome, StoredPacket, page
 from components.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
 
 VERSION = 0x0D0A01
@@ -18,8 +20,10 @@ PAGE = 200
 """Rows of one query of `minutes`: no read transaction stays open while the caller works, so the WAL can be reset."""
 
 _SELECT = """
-SELECT id, device, session, start_ms, account, vehicle, driver, packet, envelope, plaintext_sha256, received_ms
+SELECT id, device, session, start_ms, account, vehicle, driver,
+CAST(packet AS BLOB), envelope, plaintext_sha256, received_ms
 FROM packets """
+"""The packet as bytes: one of which a byte is broken must not fail the query."""
 _PACKET = """
     device TEXT NOT NULL, session TEXT NOT NULL, start_ms INTEGER NOT NULL,
     account TEXT NOT NULL, vehicle TEXT NOT NULL, driver TEXT NOT NULL,
@@ -112,11 +116,12 @@ class SqliteArchive(SqliteArchiveReader):
         except BaseException:
             self._lock.release()
             raise
+        self._guard = threading.Lock()  # of the transactions: the two who use it share one connection
 
     def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
         """See Archive."""
         rows = [_row(packet) for packet in packets]
-        with unavailable(self._path), transaction(self._db):
+        with self._guard, unavailable(self._path), transaction(self._db):
             return [self._insert(row) for row in rows]
 
     def _insert(self, row: tuple[object, ...]) -> Outcome:
@@ -131,21 +136,18 @@ class SqliteArchive(SqliteArchiveReader):
     def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """See Archive."""
         rows = [(x.envelope_sha256, x.topic, x.code, x.message, x.envelope, x.received_ms) for x in letters]
-        with unavailable(self._path), transaction(self._db):
+        with self._guard, unavailable(self._path), transaction(self._db):
             self._db.executemany("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
-    def pending(self, before_ms: int, limit: int) -> list[StoredPacket]:
+    def pending(self, before_ms: int, limit: int, but: Collection[str] = ()) -> list[StoredPacket]:
         """See Archive."""
-        with unavailable(self._path):
-            rows = self._db.execute(
-                _SELECT + "WHERE feed = 'pending' AND received_ms < ? ORDER BY received_ms, rowid LIMIT ?",
-                (before_ms, limit),
-            ).fetchall()
-        return [_packet(row) for row in rows]
+        wanted = "WHERE feed = 'pending' AND received_ms < ? ORDER BY received_ms, rowid"
+        with self._guard, unavailable(self._path), closing(self._db.execute(_SELECT + wanted, (before_ms,))) as rows:
+            return page((_packet(row) for row in rows if row[0] not in but), limit)
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         """See Archive."""
-        with unavailable(self._path), transaction(self._db):
+        with self._guard, unavailable(self._path), transaction(self._db):
             self._db.executemany(
                 "UPDATE packets SET feed = 'done' WHERE id = ? AND feed = 'pending'", [(id_,) for id_ in ids]
             )
@@ -165,10 +167,14 @@ def _row(x: StoredPacket) -> tuple[object, ...]:
 
 
 def _packet(row: sqlite3.Row) -> StoredPacket:
-    id_, device, session, start_ms, account, vehicle, driver, packet, envelope, sha256, received_ms = row
+    id_, device, session, start_ms, account, vehicle, driver, text, envelope, sha256, received_ms = row
+    try:
+        packet = json.loads(text)
+    except (ValueError, RecursionError):
+        packet = {}
     return StoredPacket(
         *(id_, device, session, start_ms, account, vehicle, driver),
-        packet=json.loads(packet),
+        packet=packet if isinstance(packet, dict) else {},
         envelope=envelope,
         plaintext_sha256=sha256,
         received_ms=received_ms,

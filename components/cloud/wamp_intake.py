@@ -6,7 +6,8 @@ could not feed, a sweep finds in the archive.
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -19,10 +20,10 @@ from components import packet_log
 from components.cloud.events import events
 from components.cloud.judge import Addressee, Arrival
 from components.cloud.persister import Persister, Result
-from components.cloud.ports import Feed, FeedEvent, StoredPacket
+from components.cloud.ports import MAX_READINGS, Feed, FeedEvent, StoredPacket
 from components.lane import Lane
 from components.wire import receipt, topics
-from components.wire.errors import BadInputError, UnavailableError
+from components.wire.errors import RejectedError, UnavailableError
 from components.wire.receipt import Receipt
 
 MAX_WAITING: Final = 1024
@@ -30,7 +31,6 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _MAX_BATCH: Final = 256
 _FEED_BATCH: Final = 64
 _MAX_FEED_WAITING: Final = 512
-_MAX_READINGS_WAITING: Final = 50_000
 _MAX_EVENTS: Final = 10_000
 """Published at once, where several packets give more: an event is a few KB."""
 SWEEP_AFTER_MS: Final = 10_000
@@ -46,10 +46,10 @@ class Intake:
 
     Args:
         sign: Makes signed receipts' bytes of receipts, by the key that goes with the kid of the envelopes.
-        lane: Of the archive's driver, width 1.
-        feed_lane: Of the feed's driver, width 1.
-        turned: Called when work, or a look whether there is any, has gone through the archive's lane, and through the
-            feed's where it was for the feed; whatever the stores said.
+        lane: Where packets are stored, width 1.
+        feed_lane: Where they are fed and marked, width 1: a receipt does not wait for that.
+        turned: Called when both lanes have turned with work, or with a look whether there is any, whatever the stores
+            said.
 
     Attributes:
         fed: Packets that were announced.
@@ -77,7 +77,8 @@ class Intake:
     _feeding: bool = False
     _stopping: bool = False
     _quiet: list[Deferred[None]] = field(default_factory=list)
-    _unreadable: set[str] = field(default_factory=set)
+    _unfit: set[str] = field(default_factory=set)
+    """Ids of stored packets that cannot be fed; they stay pending, for another version of this."""
     _log = Logger()
 
     @property
@@ -157,6 +158,9 @@ class Intake:
         self.trouble["archive"] = result.unavailable
         if result.unavailable:
             self._log.error("archive: {trouble}", trouble=result.unavailable)
+            if self._stopping:
+                # Nobody has a receipt for these; an end takes one time-out, not one for each batch.
+                self._queue.clear()
         by_addressee: dict[Addressee, list[Receipt]] = defaultdict(list)
         for to, one in result.receipts:
             by_addressee[to].append(one)
@@ -167,7 +171,7 @@ class Intake:
             self.lag_s += max(0.0, stored.received_ms / 1000 - end_s)
             self.newest_s = max(self.newest_s or 0.0, end_s)
         # What does not fit is in the archive as pending; the sweep takes it.
-        if sum(one.readings for one in self._to_feed) < _MAX_READINGS_WAITING:
+        if sum(one.weight for one in self._to_feed) < MAX_READINGS:
             self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True
@@ -194,60 +198,86 @@ class Intake:
 
     async def _sweep(self) -> bool:
         """Feed what is pending; False when feed or archive is away."""
+        archive = self.persister.archive
         try:
             while not self._stopping:
-                # What cannot be read stays pending, and must not fill the page.
-                limit = _FEED_BATCH + len(self._unreadable)
-                found = await self.lane.run(self.persister.archive.pending, _now_ms() - SWEEP_AFTER_MS, limit)
-                self.trouble["archive"] = ""
+                # The batch in hand, if there is one: what has turned then are both lanes.
+                await self.lane.run(lambda: None)
+                with self._noting("archive"):
+                    before_ms = _now_ms() - SWEEP_AFTER_MS
+                    found = await self.feed_lane.run(archive.pending, before_ms, _FEED_BATCH, self._unfit)
                 self.turned()
                 if not found:
                     break
                 if not await self._feed(found):
                     return False
-        except UnavailableError as error:
-            self._log.error("archive: {error}", error=error)
-            self.trouble["archive"] = str(error)
+        except UnavailableError:
             self.turned()
             return False
         return True
 
     async def _feed(self, batch: Sequence[StoredPacket]) -> bool:
-        """Announce packets and mark them; False when none could be, and they stay pending."""
+        """Announce packets and mark them; False when a store is away, and they stay pending."""
         try:
-            fed = await self.feed_lane.run(self._announce, batch)
-            await self.lane.run(self.persister.archive.mark_fed, fed)
-        except UnavailableError as error:
-            if str(error) != self.trouble["feed"]:
-                self._log.warn("feed: {error}; packets stay pending", error=error)
-            self.trouble["feed"] = str(error)
+            with self._noting("feed"):
+                fed = await self.feed_lane.run(self._announce, batch)
+            with self._noting("archive"):
+                await self.feed_lane.run(self.persister.archive.mark_fed, fed)
+        except UnavailableError:
             self.turned()
             return False
-        self.trouble["feed"] = ""
         self.fed += len(fed)
         for packet_id in fed:
             packet_log.tell(self._log, "fed", packet_id)
         self.turned()
-        return bool(fed)
+        return True
+
+    @contextmanager
+    def _noting(self, store: str) -> Iterator[None]:
+        """Keep what a store says while it is away, and say it once."""
+        try:
+            yield
+        except UnavailableError as error:
+            if str(error) != self.trouble[store]:
+                self._log.warn("{store}: {error}; packets stay pending", store=store, error=error)
+            self.trouble[store] = str(error)
+            raise
+        self.trouble[store] = ""
 
     def _announce(self, batch: Sequence[StoredPacket]) -> list[str]:
-        """Publish the events of a batch; return the ids of its packets but those that this version cannot read."""
-        announced: list[FeedEvent] = []
-        ids: list[str] = []
+        """Publish the events of a batch; return the ids of its packets but those that cannot be fed."""
+        fed: list[str] = []
+        together: list[StoredPacket] = []
+        weight = 0
         for one in batch:
-            if len(announced) + one.readings > _MAX_EVENTS:
-                self.feed.publish(announced)
-                announced = []
+            weight += one.weight
+            if together and weight > _MAX_EVENTS:
+                fed += self._publish(together)
+                together, weight = [], one.weight
+            together.append(one)
+        return fed + self._publish(together)
+
+    def _publish(self, together: Sequence[StoredPacket]) -> list[str]:
+        announced: list[FeedEvent] = []
+        fit: list[StoredPacket] = []
+        for one in together:
             try:
                 announced += list(events(one))
-            except BadInputError as error:
-                if one.id not in self._unreadable:
-                    self._log.error("{id} is stored and cannot be fed: {error}", id=one.id, error=error)
-                self._unreadable.add(one.id)
-            else:
-                ids.append(one.id)
-        self.feed.publish(announced)
-        return ids
+                fit.append(one)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other packets must go through
+                self._set_aside(one, error)
+        try:
+            self.feed.publish(announced)
+        except RejectedError as error:
+            if len(fit) > 1:
+                return [packet_id for one in fit for packet_id in self._publish([one])]
+            self._set_aside(fit[0], error)
+            return []
+        return [one.id for one in fit]
+
+    def _set_aside(self, one: StoredPacket, error: Exception) -> None:
+        self._log.error("{id} is stored and cannot be fed: {error}", id=one.id, error=error)
+        self._unfit.add(one.id)
 
     def _start(self, work: Any, words: str) -> None:  # noqa: ANN401 - a coroutine
         ensureDeferred(work).addErrback(lambda failure: self._log.failure(words, failure))

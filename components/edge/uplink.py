@@ -9,9 +9,10 @@ in flight   published, or being so; takes a place in the window until its receip
             its timer ends: 10 s doubling to 10 min, each drawn between half and one and a half, without end
 ==========  =======================================================================================================
 
-A receipt is a sign of life: what was published before the receipted packet is due again within 2 s, so that one long
-timer does not hold the window after an outage. A `retry` receipt stands above that, and above a new session: the
-server said when. PUBLISHED from the router means nothing here.
+A receipt is a sign of life: what was published before the receipted packet, and 10 s ago at least, is due again within
+2 s, so that one long timer does not hold the window after an outage. Those 10 s double each time, up to 10 min: what
+never gets its receipt is not published at each receipt of the others. A new session makes all due, their timers at
+10 s again. A `retry` receipt stands above both: the server said when. PUBLISHED from the router means nothing here.
 
 Each session begins with a random wait of up to 5 s, so that a fleet that lost its router does not publish all at once
 when it is back. Of a backlog every fourth packet is the newest, for the live view; the others are the oldest.
@@ -38,6 +39,7 @@ class _Flight:
     published_at: float
     again_at: float
     attempts: int = 0
+    signs: int = 0
     not_before: float = 0.0
 
     def hurry(self, at: float) -> None:
@@ -102,6 +104,7 @@ class Uplink:
         self._joined = True
         self._open_at = now if self._closing else now + self._random() * min(self._spread_s, _JOIN_SPREAD_S)
         for flight in self._flights.values():
+            flight.attempts = flight.signs = 0
             flight.hurry(now)
         return self._due(now)
 
@@ -121,7 +124,9 @@ class Uplink:
             self._waiting.discard(seq)
             if settled := self._flights.pop(seq, None):
                 for flight in self._flights.values():
-                    if flight.published_at < settled.published_at:
+                    out_s = now - flight.published_at
+                    if flight.published_at < settled.published_at and out_s >= _doubling(flight.signs):
+                        flight.signs += 1
                         flight.hurry(now + _SIGN_OF_LIFE_S * self._random())
         return self._due(now)
 
@@ -167,10 +172,9 @@ class Uplink:
             due.append(seq_or_none)
         for seq in due:
             flight = self._flights[seq]
-            timer = min(_FIRST_TIMER_S * 2**flight.attempts, _LONGEST_TIMER_S)
-            flight.published_at, flight.again_at = now, now + timer * (0.5 + self._random())
-            # Bounded, so that 2**attempts stays a float after a year without a persister.
-            flight.attempts = min(flight.attempts + 1, 16)
+            flight.published_at = now
+            flight.again_at = now + _doubling(flight.attempts) * (0.5 + self._random())
+            flight.attempts += 1
         return due
 
     def _next(self) -> int | None:
@@ -183,3 +187,9 @@ class Uplink:
                 self._turn += 1
                 return seq
         return None
+
+
+def _doubling(times: int) -> float:
+    """Return 10 s doubled so many times, at most 10 min."""
+    # Bounded, so that it stays a float after a year without a persister.
+    return min(_FIRST_TIMER_S * 2.0 ** min(times, 16), _LONGEST_TIMER_S)

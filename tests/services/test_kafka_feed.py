@@ -6,14 +6,16 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
-from kafka import KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.admin import ConfigResource
 
 from components.cloud import kafka_feed
 from components.cloud.kafka_feed import TOPICS, KafkaFeed, KafkaFeedReader
 from components.cloud.ports import FeedEvent
-from components.wire.errors import OperatorError, UnavailableError
+from components.wire.errors import OperatorError, RejectedError, UnavailableError
 from tests.services.servers import Server, Service, free_port
 
 
@@ -137,6 +139,36 @@ def test_kafka_away_is_unavailable_and_the_same_feed_goes_on_when_it_is_back_wit
     feed.close()
     ids = [x.id for x in everything(address, prefix)]
     assert list(dict.fromkeys(ids)) == [event(n).id for n in (1, 2, 3)]
+
+
+def limit(kafka: Service, topic: str, size: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=kafka.address)
+    admin.alter_configs([ConfigResource("TOPIC", topic, {"max.message.bytes": str(size)})])
+    admin.close()
+
+
+def test_a_topic_of_small_messages_takes_many_events_and_of_one_too_large_the_feed_says_so(
+    feed: KafkaFeed, kafka: Service, prefix: str
+) -> None:
+    feed.publish([])
+    limit(kafka, prefix + "car_readings", 4_000)
+    feed.publish([event(n) for n in range(100)])
+    large = replace(event(100), data=bytes(10_000))
+    for batch in ([event(101), large, event(102)], [replace(large, data=bytes(2_000_000))]):
+        with pytest.raises(RejectedError, match="too_large: an event is larger than Kafka at"):
+            feed.publish(batch)
+    feed.publish([event(101), event(102)])
+    assert {x.id for x in everything(kafka.address, prefix)} == {event(n).id for n in (*range(100), 101, 102)}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_topics_that_someone_deletes_are_made_again(feed: KafkaFeed, kafka: Service, prefix: str) -> None:
+    feed.publish([event(1)])
+    admin = KafkaAdminClient(bootstrap_servers=kafka.address)
+    admin.delete_topics([prefix + topic for topic in TOPICS])
+    admin.close()
+    assert publish_until_taken(feed, [event(2)])
+    assert event(2).id in {x.id for x in everything(kafka.address, prefix)}
 
 
 @pytest.mark.usefixtures("impatient")

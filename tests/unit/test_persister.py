@@ -1,14 +1,15 @@
 """What becomes of an envelope: every check in its order, every outcome with what is kept and what is said."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
+from components.cloud import persister
 from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import RETRY_AFTER_S, Persister
 from components.cloud.sqlite_registry import Registry
@@ -139,18 +140,22 @@ def test_the_receipt_goes_to_the_topics_device_and_to_nobody_where_there_is_none
         assert [to for to, _ in found.receipts] == [(one, KID) for one in who]
 
 
-CIRCUMSTANCES: dict[str, dict[str, Any]] = {
-    "unknown_device": {},
-    "revoked_device": {"car_one": Known(state="revoked")},
-    "invited_device": {"car_one": Known(pubkey="", state="invited")},
-    "suspended_device": {"car_one": Known(state="suspended")},
-    "registry_away": {"car_one": UnavailableError("registry.db cannot be read")},
-}
+CIRCUMSTANCES: list[tuple[str, dict[str, Any]]] = [
+    ("unknown_device", {}),
+    ("revoked_device", {"car_one": Known(state="revoked")}),
+    ("invited_device", {"car_one": Known(pubkey="", state="invited")}),
+    ("suspended_device", {"car_one": Known(state="suspended")}),
+    ("unusable_device_key", {"car_one": ValueError("a row that no registry writes")}),
+    ("unusable_device_key", {"car_one": TypeError("a row that no registry writes")}),
+    ("unusable_device_key", {"car_one": Known(pubkey="no hex")}),
+    ("unusable_device_key", {"car_one": Known(pubkey=None)}),
+    ("registry_away", {"car_one": UnavailableError("registry.db cannot be read")}),
+]
 
 
-@pytest.mark.parametrize("code", CIRCUMSTANCES)
-def test_what_may_be_right_later_is_to_be_sent_again_and_nothing_is_kept(code: str) -> None:
-    cloud, data = Server(CIRCUMSTANCES[code]), sealed()
+@pytest.mark.parametrize(("code", "devices"), CIRCUMSTANCES)
+def test_what_may_be_right_later_is_to_be_sent_again_and_nothing_is_kept(code: str, devices: dict[str, Any]) -> None:
+    cloud, data = Server(dict(devices)), sealed()
     for _ in range(5):
         assert cloud.one(data) == Receipt(digest(data), None, "retry", code, RETRY_AFTER_S)
     assert (cloud.archive.packets, cloud.archive.dead_letters) == ({}, {})
@@ -174,6 +179,22 @@ def test_while_the_archive_is_away_everything_is_to_be_sent_again() -> None:
     assert sorted(one.status for one in cloud.take(sealed(), b"\xff")) == ["rejected", "stored"]
 
 
+def test_an_archive_that_is_away_is_tried_once_for_a_batch_however_many_parts_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(persister, "MAX_READINGS", 0)
+    cloud, tried = Server(), list[int]()
+
+    def away(packets: Sequence[object]) -> Never:
+        tried.append(len(packets))
+        raise UnavailableError("away")
+
+    cloud.archive.insert = away  # type: ignore[method-assign]
+    found = cloud.take(*(sealed(n=n) for n in range(4)))
+    assert tried == [1]
+    assert [(one.status, one.code) for one in found] == [("retry", "archive_away")] * 4
+
+
 def test_no_rejected_receipt_without_a_dead_letter() -> None:
     cloud = Server()
 
@@ -192,6 +213,36 @@ def test_a_packet_that_crashes_the_judge_is_a_dead_letter_at_the_third_time() ->
     assert cloud.archive.dead_letters == {}
     assert cloud.one(data) == Receipt(digest(data), None, "rejected", "poison")
     assert [one.code for one in cloud.archive.dead_letters.values()] == ["poison"]
+
+
+def test_crashes_are_remembered_of_so_many_packets_and_of_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persister, "_POISON_REMEMBERED", 2)
+    cloud = Server({"car_one": RecursionError("deep")})
+    for n in (0, 1, 2, 0, 1, 2, 2):
+        assert cloud.one(sealed(n=n)).code == "crashed"
+    assert cloud.one(sealed(n=2)).code == "poison"
+    assert cloud.one(sealed(n=1)).code == "crashed"
+
+
+def test_only_what_is_new_is_handed_on_to_be_fed_and_no_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persister, "MAX_READINGS", 2)
+    cloud = Server()
+    cloud.take(sealed(n=3))
+    batch = [Arrival(TOPIC, sealed(n=n), "car_one", 7) for n in (3, 0, 1, 2)]
+    result = cloud.persister.persist(batch)
+    # Three of them in one part, as the third is what fills it; then one more, for which there is no room.
+    assert [one.id for one in result.stored] == [plain(0).id, plain(1).id]
+    assert cloud.archive.to_feed == {plain(n).id for n in range(4)}
+    batch = [Arrival(TOPIC, sealed(n=n), "car_one", 7) for n in (3, 0, 1, 4)]
+    assert [one.id for one in cloud.persister.persist(batch).stored] == [plain(4).id]
+
+
+def test_a_packet_is_no_poison_for_want_of_memory() -> None:
+    cloud = Server({"car_one": MemoryError()})
+    for _ in range(5):
+        assert cloud.one(sealed()) == Receipt(digest(sealed()), None, "retry", "out_of_memory", RETRY_AFTER_S)
+    cloud.devices["car_one"] = Known()
+    assert cloud.one(sealed()).status == "stored"
 
 
 def test_the_checks_come_in_the_contracts_order() -> None:

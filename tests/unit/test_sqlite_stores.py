@@ -5,11 +5,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from components.cloud.ports import FeedEvent
+from components.cloud.ports import FeedEvent, StoredPacket
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from components.wire.errors import OperatorError, UnavailableError
@@ -73,6 +74,23 @@ def test_a_reader_works_beside_the_writer_after_it_and_before_the_next(tmp_path:
     after.close()
     beside.close()
     SqliteArchive(path).close()
+
+
+@pytest.mark.parametrize(
+    "broken", ["{", '{"a":\ufffd', "[1]", "3", "[" * 100_000, b"{\xff}", b""], ids=lambda one: repr(one)[:9]
+)
+def test_a_packet_whose_row_cannot_be_read_any_more_hides_no_other(tmp_path: Path, broken: str | bytes) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    rows = [StoredPacket(f"c/s/{n}", "c", "s", n, "", "", "", {"n": n}, b"", f"{n}", n) for n in range(3)]
+    archive.insert(rows)
+    if isinstance(broken, bytes):
+        archive._db.execute("UPDATE packets SET packet = CAST(? AS TEXT) WHERE id = 'c/s/1'", (broken,))
+    else:
+        archive._db.execute("UPDATE packets SET packet = ? WHERE id = 'c/s/1'", (broken,))
+    hollow = replace(rows[1], packet={})
+    assert archive.pending(9, 9) == list(archive.minutes("c")) == [rows[0], hollow, rows[2]]
+    assert archive.pending(9, 9, {"c/s/1"}) == [rows[0], rows[2]]
+    archive.close()
 
 
 def test_a_reader_changes_nothing_and_leaves_nothing_for_the_next_one_to_trip_over(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import settings
@@ -33,7 +34,7 @@ class Everything(RuleBasedStateMachine):
         self.not_before: dict[int, float] = {}
         self.again_by: dict[int, float] = {}
         self.later_by: dict[int, float] = {}
-        self.settled: set[int] = set()
+        self.signs: dict[int, int] = {}
 
     def take(self, due: list[int]) -> None:
         assert len(due) == len(set(due)), "published twice at once"
@@ -63,6 +64,7 @@ class Everything(RuleBasedStateMachine):
     @rule()
     def the_router_is_there(self) -> None:
         self.joined = True
+        self.signs.clear()
         self.open_by = self.now + JOIN_SPREAD_S
         for seq in self.published_at:
             self.again_by[seq] = max(self.open_by, self.later_by.get(seq, 0.0))
@@ -85,7 +87,9 @@ class Everything(RuleBasedStateMachine):
             for known in (self.not_before, self.again_by, self.later_by):
                 known.pop(seq, None)
             for other, at in self.published_at.items():
-                if published is not None and at < published:
+                wait_s = min(10 * 2 ** self.signs.get(other, 0), 600)
+                if published is not None and at < published and self.now - at >= wait_s:
+                    self.signs[other] = self.signs.get(other, 0) + 1
                     hurried = max(self.now + 2, self.open_by, self.later_by.get(other, 0.0))
                     self.again_by[other] = min(self.again_by[other], hurried)
         self.take(self.uplink.settled(seqs, self.now))
@@ -205,21 +209,75 @@ def test_a_packet_without_a_receipt_is_published_again_after_ten_seconds_doublin
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
-def test_a_receipt_makes_what_was_published_before_it_due_within_two_seconds() -> None:
+def test_a_receipt_makes_what_was_published_ten_seconds_before_it_due_within_two() -> None:
     uplink = joined()
     uplink.kept([1], 0.0, fresh=False)
-    uplink.kept([2], 5.0, fresh=False)
-    uplink.settled([2], 6.0)
-    assert uplink.wake_at() == 7.0
-    assert uplink.woke(7.0) == [1]
+    assert uplink.woke(10.0) == [1]
+    uplink.kept([2, 3], 15.0, fresh=False)
+    uplink.settled([2], 19.9)
+    assert uplink.wake_at() == 25.0
+    uplink.settled([3], 20.0)
+    assert uplink.wake_at() == 21.0
+    assert uplink.woke(21.0) == [1]
+
+
+def test_what_never_gets_a_receipt_is_not_published_at_each_receipt_of_the_others() -> None:
+    uplink = joined()
+    uplink.kept([1], 0.0, fresh=False)
+    published = []
+    for second in range(1, 3600):
+        due = uplink.kept([second + 1], float(second), fresh=False) + uplink.settled([second + 1], second + 0.5)
+        published += [second for seq in due + uplink.woke(second + 0.5) if seq == 1]
+    pauses = [after - before for before, after in pairwise(published)]
+    assert pauses[:5] == sorted(pauses[:5])
+    assert all(300 <= pause <= 602 for pause in pauses[6:])
+
+
+def test_receipts_that_take_seconds_and_come_in_any_order_make_nothing_due_again() -> None:
+    uplink, now = joined(), 0.0
+    published = uplink.kept(range(1, 101), now, fresh=False)
+    waiting = list(published)
+    while waiting:
+        now += 1.0
+        new = uplink.settled([waiting.pop(min(int(now) % 2, len(waiting) - 1))], now) + uplink.woke(now)
+        published += new
+        waiting += new
+    assert sorted(published) == list(range(1, 101))
+
+
+def test_in_a_new_session_the_timers_begin_anew_for_the_server_may_come_after_the_router() -> None:
+    uplink, now = joined(), 0.0
+    uplink.kept(range(1, 5), now, fresh=False)
+    for _ in range(20):
+        now = uplink.wake_at() or 0.0
+        uplink.woke(now)
+    uplink.left()
+    assert uplink.joined(now + 1) == [1, 2, 3, 4]
+    assert uplink.wake_at() == now + 11
+
+
+def test_in_a_new_session_a_receipt_is_a_sign_of_life_after_ten_seconds_again() -> None:
+    uplink = joined()
+    uplink.kept([1], 0.0, fresh=False)
+    uplink.woke(10.0)
+    uplink.kept([2], 20.0, fresh=False)
+    uplink.settled([2], 21.0)
+    assert uplink.woke(22.0) == [1]
+    uplink.joined(30.0)
+    uplink.woke(40.0)
+    uplink.kept([3], 50.0, fresh=False)
+    uplink.settled([3], 51.0)
+    assert uplink.wake_at() == 52.0
 
 
 def test_a_receipt_says_nothing_about_what_was_published_after_it() -> None:
     uplink = joined()
     uplink.kept([1], 0.0, fresh=False)
     uplink.kept([2], 5.0, fresh=False)
-    uplink.settled([1], 6.0)
-    assert uplink.wake_at() == 15.0
+    assert uplink.woke(10.0) == [1]
+    assert uplink.woke(15.0) == [2]
+    uplink.settled([1], 27.0)
+    assert uplink.wake_at() == 35.0
 
 
 def test_when_the_server_says_later_neither_a_receipt_nor_a_new_session_makes_it_sooner() -> None:

@@ -8,13 +8,13 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from components.cloud import wamp_intake
-from components.cloud.events import event_ids
+from components.cloud.events import event_ids, events
 from components.cloud.judge import Judge
 from components.cloud.persister import Persister
-from components.cloud.ports import Outcome, StoredPacket
+from components.cloud.ports import FeedEvent, Outcome, StoredPacket
 from components.cloud.wamp_intake import Intake
 from components.wire import packet, topics
-from components.wire.errors import UnavailableError
+from components.wire.errors import RejectedError, UnavailableError
 from components.wire.receipt import Receipt
 from tests.fake_stores import MemoryArchive, MemoryFeed
 from tests.sealed import KID, PUBKEY, plain, sealed, server
@@ -91,8 +91,8 @@ class CountingArchive(MemoryArchive):
 class Cloud:
     """An intake with stores in memory; receipts stay what they are instead of being signed."""
 
-    def __init__(self) -> None:
-        self.archive, self.feed = CountingArchive(), MemoryFeed()
+    def __init__(self, archive: CountingArchive | None = None) -> None:
+        self.archive, self.feed = archive or CountingArchive(), MemoryFeed()
         self.lane, self.feed_lane = InlineLane(), InlineLane()
         persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), self.archive)
         lane: Any = self.lane
@@ -275,9 +275,83 @@ def test_a_stored_packet_that_cannot_be_announced_stops_no_other(cloud: Cloud) -
         cloud.intake.sweep()
         assert cloud.archive.to_feed == {bad.id}
     assert cloud.fed() == set(event_ids(plain(1)))
+    # Another version, which can read it.
     cloud.archive.packets[bad.id] = bad
-    cloud.intake.sweep()
+    again = Cloud(cloud.archive)
+    again.intake.sweep()
+    assert again.fed() == set(event_ids(plain()))
     assert cloud.archive.to_feed == set()
+
+
+def nothing_fits(_events: object) -> None:
+    raise RejectedError("too_large", "an event")
+
+
+def deep(_stored: object) -> None:
+    raise RecursionError
+
+
+@pytest.mark.usefixtures("later")
+def test_one_event_that_the_feed_never_takes_stops_no_other_packet_and_is_not_published_for_ever(cloud: Cloud) -> None:
+    publish, tried = cloud.feed.publish, list[str]()
+
+    def but_one(given: Sequence[FeedEvent]) -> None:
+        tried.extend(event.id for event in given)
+        if any(event.id == f"{plain(1).id}/summary" for event in given):
+            nothing_fits(given)
+        publish(given)
+
+    cloud.feed.away = True
+    cloud.hear(*(sealed(n=n) for n in range(3)))
+    cloud.feed.away, cloud.feed.publish = False, but_one  # type: ignore[assignment,method-assign]
+    for _ in range(3):
+        cloud.intake.sweep()
+    assert cloud.archive.to_feed == {plain(1).id}
+    assert cloud.fed() == {id_ for n in (0, 2) for id_ in event_ids(plain(n))}
+    assert tried.count(f"{plain(1).id}/summary") == 2
+    assert cloud.intake.trouble == {"archive": "", "feed": ""}
+
+
+@pytest.mark.usefixtures("later")
+def test_a_packet_whose_events_crash_stops_no_other(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "events", lambda one: deep(one) if one.id == plain().id else events(one))
+    cloud.hear(sealed(), sealed(n=1))
+    cloud.intake.sweep()
+    assert cloud.archive.to_feed == {plain().id}
+
+
+@pytest.mark.usefixtures("later")
+def test_receipts_wait_for_nothing_that_the_feed_wants_of_the_archive(cloud: Cloud) -> None:
+    publish = cloud.feed.publish
+
+    def then_the_archive_is_slow(given: Sequence[FeedEvent]) -> None:
+        publish(given)
+        cloud.feed_lane.held = True
+
+    cloud.feed.publish = then_the_archive_is_slow  # type: ignore[assignment,method-assign]
+    cloud.hear(sealed(), sealed(n=1))
+    assert cloud.statuses() == ["stored"] * 2
+    assert cloud.archive.to_feed == {plain().id, plain(1).id}, "marked beside, in the feed's lane"
+    cloud.feed.publish = publish  # type: ignore[method-assign]
+    cloud.feed_lane.release()
+    cloud.feed_lane.held = True
+    cloud.intake.sweep()
+    cloud.hear(sealed(n=2))
+    assert cloud.statuses() == ["stored"] * 3
+    cloud.feed_lane.release()
+    assert cloud.archive.to_feed == set()
+
+
+def test_an_end_while_the_archive_is_away_takes_one_attempt_not_one_for_each_batch(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wamp_intake, "_MAX_BATCH", 2)
+    cloud.lane.held = cloud.archive.away = True
+    cloud.hear(*(sealed(n=n) for n in range(7)))
+    stopping = ensureDeferred(cloud.intake.stop())
+    cloud.lane.release()
+    assert stopping.called
+    assert cloud.codes() == ["archive_away"]
 
 
 def test_the_sweep_leaves_alone_what_was_stored_just_now(cloud: Cloud) -> None:

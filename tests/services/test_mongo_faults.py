@@ -1,0 +1,179 @@
+"""A MongoDB that steps down, loses the connection or its answer: no receipt that the store does not bear out."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from components.cloud import mongo_archive
+from components.cloud.judge import Arrival, Judge
+from components.cloud.mongo_archive import MongoArchive, MongoArchiveReader
+from components.cloud.persister import Persister
+from components.wire import topics
+from components.wire.errors import UnavailableError
+from components.wire.receipt import digest
+from tests.sealed import KID, Known, plain, sealed, server
+from tests.services.mongo_wire import Fault, MongoWire
+from tests.services.servers import Server
+
+WHENEVER = 1_000
+
+
+def refusal(code: int, name: str, **more: object) -> dict[str, object]:
+    return {"ok": 0.0, "code": code, "codeName": name, "errmsg": name, **more}
+
+
+def unsure(code: int, name: str, **more: object) -> dict[str, object]:
+    return {"ok": 1.0, "n": 3, "writeConcernError": {"code": code, "codeName": name, "errmsg": name}, **more}
+
+
+AGAIN = {"errorLabels": ["RetryableWriteError"]}
+FAULTS = {
+    "NotWritablePrimary": Fault("answer", refusal(10107, "NotWritablePrimary", **AGAIN)),
+    "NotWritablePrimary of a server of old": Fault("answer", refusal(10107, "NotWritablePrimary")),
+    "PrimarySteppedDown, taken": Fault("answer", refusal(189, "PrimarySteppedDown", **AGAIN), taken=True),
+    "the majority did not answer": Fault("answer", unsure(64, "WriteConcernTimeout"), taken=True),
+    "the majority did not answer, rolled back": Fault("answer", unsure(64, "WriteConcernTimeout")),
+    "the primary went, taken": Fault("answer", unsure(91, "ShutdownInProgress", **AGAIN), taken=True),
+    "Unauthorized": Fault("answer", refusal(13, "Unauthorized")),
+    "disk full": Fault("answer", refusal(14031, "OutOfDiskSpace")),
+    "reset": Fault("reset"),
+    "reset, taken": Fault("reset", taken=True),
+    "half an answer": Fault("half", taken=True),
+    "no answer, taken": Fault("silence", taken=True),
+}
+OF_READS = ("PrimarySteppedDown, taken", "Unauthorized", "reset", "half an answer", "no answer, taken")
+
+
+@pytest.fixture
+def wire(own_mongodb: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoWire]:
+    monkeypatch.setattr(mongo_archive, "SELECT_MS", 500)
+    monkeypatch.setattr(mongo_archive, "SOCKET_MS", 400)
+    with MongoWire(own_mongodb.port) as wire:
+        yield wire
+
+
+@pytest.fixture
+def name() -> str:
+    return f"odograph_test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def archive(wire: MongoWire, name: str) -> Iterator[MongoArchive]:
+    archive = MongoArchive(f"mongodb://127.0.0.1:{wire.port}/{name}")
+    yield archive
+    wire.fault = lambda _name, _document: None
+    archive._client.drop_database(name)
+    archive.close()
+
+
+@pytest.fixture
+def truth(own_mongodb: Server, name: str) -> Iterator[MongoArchiveReader]:
+    reader = MongoArchiveReader(f"mongodb://127.0.0.1:{own_mongodb.port}/{name}")
+    yield reader
+    reader.close()
+
+
+def meet(wire: MongoWire, command: str, fault: Fault, times: int, collection: str = "") -> None:
+    """Let that command meet the fault, so many times."""
+    left = [times]
+
+    def met(name: str, document: dict[str, Any]) -> Fault | None:
+        if name != command or collection not in {"", document[command]} or not left[0]:
+            return None
+        left[0] -= 1
+        return fault
+
+    wire.fault = met
+
+
+@pytest.mark.parametrize(
+    ("command", "fault", "times"),
+    [
+        *(("insert", one, 1) for one in FAULTS),
+        *(("insert", one, WHENEVER) for one in ("NotWritablePrimary", "PrimarySteppedDown, taken", "no answer, taken")),
+        *(("find", one, 1) for one in OF_READS),
+        ("find", "reset, taken", WHENEVER),
+        ("createIndexes", "NotWritablePrimary", 1),
+    ],
+)
+def test_whatever_goes_wrong_between_driver_and_server_a_receipt_is_true_and_a_retry_is_no_conflict(
+    wire: MongoWire, archive: MongoArchive, truth: MongoArchiveReader, command: str, fault: str, times: int
+) -> None:
+    persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), archive)
+    batch = [Arrival(topics.packet("car_one"), one, "car_one", 7) for one in (*map(nth, range(3)), b"junk")]
+    if command == "find":
+        archive.insert([persister.judge.judge(batch[1])])
+    meet(wire, command, FAULTS[fault], times)
+    for _ in range(2):
+        stored = set()
+        for _, receipt in persister.persist(batch).receipts:
+            assert receipt.code in {None, "archive_away", "grammar"}
+            if receipt.status in {"stored", "duplicate"}:
+                stored.add(receipt.packet_id)
+            elif receipt.status == "rejected":
+                assert truth.counts()["dead_letters"] == 1
+        assert stored <= {one.id for one in truth.minutes("car_one")}
+    wire.fault = lambda _name, _document: None
+    after = settled(persister, batch)
+    assert {after[digest(one.envelope)] for one in batch[:3]} <= {"stored", "duplicate"}
+    assert after[digest(b"junk")] == "rejected"
+    assert truth.counts() == {"packets": 3, "pending": 3, "conflicts": 0, "dead_letters": 1}
+
+
+def nth(n: int) -> bytes:
+    return sealed(n=n)
+
+
+def settled(persister: Persister, batch: list[Arrival]) -> dict[str, str]:
+    """Send again what is to be sent again; return each envelope's status. A busy machine may be slow for the driver."""
+    for _ in range(20):
+        found: dict[str, str] = {one.envelope_sha256: one.status for _, one in persister.persist(batch).receipts}
+        if "retry" not in found.values():
+            break
+    return found
+
+
+@pytest.mark.parametrize("fault", ["the majority did not answer", "reset, taken", "NotWritablePrimary"])
+def test_what_is_not_surely_marked_as_fed_is_told_as_away_and_marked_when_it_is_back(
+    wire: MongoWire, archive: MongoArchive, fault: str
+) -> None:
+    judge = Judge(lambda: {KID: server()}, lambda *_: Known())
+    archive.insert([judge.judge(Arrival(topics.packet("car_one"), nth(n), "car_one", 7)) for n in range(2)])
+    meet(wire, "update", FAULTS[fault], WHENEVER)
+    with pytest.raises(UnavailableError):
+        archive.mark_fed([plain(0).id])
+    wire.fault = lambda _name, _document: None
+    assert {plain(1).id} <= {one.id for one in archive.pending(8, 9)} <= {plain(0).id, plain(1).id}
+    archive.mark_fed([plain(0).id])
+    assert [one.id for one in archive.pending(8, 9)] == [plain(1).id]
+
+
+def test_a_login_that_is_refused_is_away_and_no_word_of_the_password_is_told(wire: MongoWire, name: str) -> None:
+    meet(wire, "saslStart", Fault("answer", refusal(18, "AuthenticationFailed")), WHENEVER)
+    archive = MongoArchive(f"mongodb://someone:quite-secret@127.0.0.1:{wire.port}/{name}?authSource=admin")
+    with pytest.raises(UnavailableError, match="AuthenticationFailed") as refused:
+        archive.pending(8, 9)
+    assert "secret" not in str(refused.value)
+    archive.close()
+
+
+def test_a_document_that_another_hand_has_changed_hides_no_other(
+    archive: MongoArchive, truth: MongoArchiveReader
+) -> None:
+    judge = Judge(lambda: {KID: server()}, lambda *_: Known())
+    packets = [judge.judge(Arrival(topics.packet("car_one"), nth(n), "car_one", 7)) for n in range(6)]
+    archive.insert(packets)
+    changes: list[dict[str, Any]] = [
+        {"$set": {"packet": "{"}},
+        {"$set": {"packet": [1]}},
+        {"$unset": {"packet": 1}},
+        {"$unset": {"session": 1, "plaintext_sha256": 1, "envelope": 1}},
+    ]
+    for packet, change in zip(packets, changes, strict=False):
+        archive._packets.update_one({"_id": packet.id}, change)
+    found = {one.id: one for one in archive.pending(8, 9)}
+    assert [found[one.id].packet for one in packets[:3]] == [{}] * 3
+    assert [found[one.id] for one in packets[4:]] == packets[4:]
+    assert len(list(truth.minutes("car_one"))) == 6
