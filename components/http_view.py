@@ -1,10 +1,12 @@
 """A process seen from outside by HTTP: /metrics for Prometheus, /healthz and /readyz for its supervisor. Rim.
 
-Reads only, asks nobody who they are, and tells nothing secret: no key, no place, no VIN. It is imported where an
-address is configured and nowhere else, as an agent that lives in a car for years need not carry a web server.
+Reads only, asks nobody who they are, and tells nothing secret: no key, no place, no VIN. Who asks can keep it neither
+from its work nor busy: few connections at once, none for long, and nothing is kept of what they send. It is imported
+where an address is configured and nowhere else, as an agent that lives in a car for years need not carry a web server.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from io import BytesIO
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -14,13 +16,17 @@ from prometheus_client.registry import Collector
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from components.metrics import Metric, Pulse, View
 
 _TEXT: Final = "text/plain; charset=utf-8"
-_IDLE_S: Final = 30
+_MOST: Final = 32
+"""Connections at once: each is a file descriptor of the process whose work is another."""
+_LONGEST_S: Final = 30
+"""A connection is cut then, whatever it does: one byte every few seconds would keep it for ever."""
 Answer = tuple[int, str, bytes]
 
 
@@ -44,10 +50,10 @@ def listen(reactor: Any, address: str, view: View, pulse: Pulse) -> IListeningPo
 
     for path, answer in ((b"metrics", metrics), (b"healthz", health), (b"readyz", readiness)):
         root.putChild(path, _Page(answer))
-    site: Any = Site(root, timeout=_IDLE_S)  # type: ignore[no-untyped-call]
+    site: Any = Site(root, requestFactory=_Request)  # type: ignore[no-untyped-call]
     # Twisted's own log of each request would be a line every few seconds for ever.
     site.log = lambda _request: None
-    port_: IListeningPort = reactor.listenTCP(int(port), site, interface=host.strip("[]"))
+    port_: IListeningPort = reactor.listenTCP(int(port), _FewAndShort(site, reactor), interface=host.strip("[]"))
     return port_
 
 
@@ -101,6 +107,41 @@ class _Page(Resource):
             request.setHeader(b"content-length", b"%d" % len(body))  # type: ignore[no-untyped-call]
             request.write(body)  # type: ignore[no-untyped-call]
             request.finish()  # type: ignore[no-untyped-call]
+
+
+class _Request(Request):
+    """A request whose body is thrown away as it comes: Twisted would write it to a file, of any length."""
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802, ARG002 - Twisted's name and signature
+        """See Request."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """See Request."""
+
+
+class _FewAndShort(WrappingFactory):
+    """Lets `_MOST` connections be at once, each for `_LONGEST_S`."""
+
+    def __init__(self, site: Site, reactor: Any) -> None:  # noqa: ANN401 - as in `listen`
+        super().__init__(site)  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._ends: dict[ProtocolWrapper, Any] = {}
+
+    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802, ANN401 - Twisted's name and types
+        """See WrappingFactory; None has the connection closed at once."""
+        return super().buildProtocol(addr) if len(self._ends) < _MOST else None
+
+    def registerProtocol(self, p: ProtocolWrapper) -> None:  # noqa: N802 - Twisted's name
+        """See WrappingFactory."""
+        super().registerProtocol(p)  # type: ignore[no-untyped-call]
+        self._ends[p] = self._reactor.callLater(_LONGEST_S, p.abortConnection)
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:  # noqa: N802 - Twisted's name
+        """See WrappingFactory."""
+        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        if (end := self._ends.pop(p)).active():
+            end.cancel()
 
 
 def _verdict(faults: Sequence[str]) -> Answer:

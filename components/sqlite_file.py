@@ -155,5 +155,5 @@ def unavailable(path: Path) -> Iterator[None]:
     """Turn what SQLite raises in the block into UnavailableError: a full disk, a lost one, a lock that stayed."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where a message quotes a corrupt file
         raise UnavailableError(f"{path}: {error}") from error

@@ -26,7 +26,9 @@ component = Component(
 @component.on_join
 async def joined(session: Session, _details: object) -> None:
     """One line a car; all are asked at once, so that a slow one keeps nobody waiting."""
-    cars = [car["id"] for car in await session.call(fleet_procedure("devices"))]
+    cars: list[str] = []
+    while page := await session.call(fleet_procedure("devices"), cars[-1] if cars else ""):
+        cars += [car["id"] for car in page]
     asked = {(car, what): session.call(device_procedure(car, what)) for car in cars for what in ("status", "dtcs")}
     for (car, what), answer in asked.items():
         try:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.cloud.ports import StoredPacket
 from components.wire import envelope, packet, topics
-from components.wire.errors import NotYetError, RejectedError
+from components.wire.errors import ConfigError, NotYetError, RejectedError
 from components.wire.suites import PrivateKey
 
 
@@ -113,7 +113,7 @@ class Judge:
     def _device(self, device: str, kid: str) -> KnownDevice | None:
         try:
             return self.known(device, kid)
-        except (TypeError, ValueError) as error:
+        except ConfigError as error:
             # What is wrong with the registry is no fault of the packet.
             raise NotYetError("unusable_device_key", f"the registry's row of {device}: {error}") from error
 

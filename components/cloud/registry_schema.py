@@ -45,6 +45,12 @@ _FROM_1: Final = (
 )
 
 
+def missing(db: sqlite3.Connection) -> list[str]:
+    """Return the names of the tables that should be there and are not."""
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return [name for name in ("device", "old_key", "invitation", "principal", "audit") if name not in there]
+
+
 def make(db: sqlite3.Connection, at_ms: int, by: str) -> None:
     """Make the tables in a new file."""
     with transaction(db):

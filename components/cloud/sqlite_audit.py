@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from components.sqlite_file import transaction, unavailable
 from components.wire.errors import ConfigError, OperatorError, RefusedError
@@ -30,6 +30,12 @@ TABLE: Final = (
     "CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'only grows'); END",
 )
 """Statements that make the table."""
+_TYPES: Final = (int, int, str, str, str, str, str)
+_MAX_ROW: Final = 1024 * 1024
+_WRITABLE: Final = "let this user write it, and in its directory"
+_LAST_SEQ: Final = 2**53
+_LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 _ALL: Final = "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit ORDER BY seq"
 _BUSY_S: Final = 2.0
 _VERSION: Final = 1
@@ -85,17 +91,21 @@ def append(
     # The counter and not the last row: a log whose end was cut must keep the gap.
     (counted,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
     seq = max(last.seq, counted) + 1
+    if seq > _LAST_SEQ:
+        raise BrokenChainError(seq, "can have no number: somebody else wrote to this log")
     entry = (seq, at_ms, action, by, subject, _json(detail))
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, _hash(last.hash, *entry)))
 
 
 def entries(db: sqlite3.Connection) -> Iterator[Entry]:
     """Yield every entry, oldest first; BrokenChainError where one cannot be read."""
-    for seq, at_ms, action, by, subject, detail, hash_ in db.execute(_ALL):
+    for seq, at_ms, action, by, subject, detail, hash_ in _rows(db):
         try:
             found = json.loads(detail)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BrokenChainError(seq, "its detail is not JSON") from None
+        if not isinstance(found, dict) or not 0 <= at_ms <= _LAST_MS:
+            raise BrokenChainError(seq, "its detail or time is none")
         yield Entry(seq, at_ms, action, by, subject, found, hash_)
 
 
@@ -116,7 +126,7 @@ def verify(db: sqlite3.Connection, expected: Head | None = None) -> Head:
     """
     last = Head(0, NOTHING_BEFORE)
     noted = expected is None or expected.seq == 0
-    for seq, *fields, hash_ in db.execute(_ALL):
+    for seq, *fields, hash_ in _rows(db):
         if seq != last.seq + 1:
             raise BrokenChainError(last.seq + 1, "is missing")
         if hash_ != _hash(last.hash, seq, *fields):
@@ -147,30 +157,18 @@ class AuditLog:
             ConfigError: It is not a log, or there is none to read.
             OperatorError: It cannot be opened or made.
         """
-        if not write and not path.is_file():
-            raise ConfigError(f"{path} does not exist")
-        try:
-            if write:
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}",
-                uri=True,
-                timeout=_BUSY_S,
-                isolation_level=None,
-            )
-            try:
-                _prepare(db, path, write=write)
-            except BaseException:
-                db.close()
-                raise
-        except (OSError, sqlite3.Error) as error:
-            hint = "let this user write it, and in its directory"
-            raise OperatorError(f"{path} cannot be opened ({error})", hint) from error
-        return cls(path, db)
+        return cls(path, _opened(path, write=write))
 
     def append(self, at_ms: int, action: str, by: str, subject: str, detail: Mapping[str, object]) -> None:
-        """Add an entry; durable when it returns. UnavailableError when it cannot be written."""
+        """Add an entry; durable when it returns. A log that somebody removed is begun anew.
+
+        Raises:
+            UnavailableError: It cannot be written.
+            BrokenChainError: Somebody else wrote to it, so that no number is left.
+        """
+        if not self._path.exists():
+            self._db.close()
+            self._db = _opened(self._path, write=True)
         with unavailable(self._path), transaction(self._db):
             append(self._db, at_ms, action, by, subject, detail)
 
@@ -217,6 +215,34 @@ def form(entry: Entry) -> dict[str, object]:
     return asdict(entry)
 
 
+def _opened(path: Path, *, write: bool) -> sqlite3.Connection:
+    if not write and not path.is_file():
+        raise ConfigError(f"{path} does not exist")
+    try:
+        if write:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+        )
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
+        try:
+            _prepare(db, path, write=write)
+        except BaseException:
+            db.close()
+            raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise OperatorError(f"{path} cannot be opened ({error})", _WRITABLE) from error
+        raise ConfigError(f"{path} is not an audit log", "put it aside; the router begins another") from error
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be opened ({error})", _WRITABLE) from error
+    return db
+
+
 def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
     (found,) = db.execute("PRAGMA user_version").fetchone()
     if found == 0 and write:
@@ -227,6 +253,16 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
     elif found != _VERSION:
         raise ConfigError(f"{path} is not an audit log of version {_VERSION}")
+
+
+def _rows(db: sqlite3.Connection) -> Iterator[Any]:
+    """Yield the rows as they are, oldest first; BrokenChainError where one is not of an entry's types."""
+    before = 0
+    for row in db.execute(_ALL):
+        if tuple(map(type, row)) != _TYPES:
+            raise BrokenChainError(before + 1, "is not as odograph writes it")
+        before = row[0]
+        yield row
 
 
 def _json(value: object) -> str:

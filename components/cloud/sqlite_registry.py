@@ -20,6 +20,7 @@ from components.cloud import registry_schema, sqlite_audit
 from components.cloud.registry_schema import VERSION
 from components.cloud.sqlite_audit import AuditLog
 from components.cloud.who import (
+    MAX_TEXT,
     OLD_KEY_MS,
     Device,
     Invitation,
@@ -29,6 +30,7 @@ from components.cloud.who import (
     State,
     check_pubkey,
     difference,
+    faults,
 )
 from components.sqlite_file import transaction
 from components.wire.bundle import key_id
@@ -39,6 +41,8 @@ MAX_REFUSED: Final = 5
 """So many refused attempts with the right ticket lock an invitation."""
 
 _BUSY_TIMEOUT_S: Final = 2.0
+_MAX_ROW: Final = 1024 * 1024
+"""Bytes; of a longer row, which odograph never writes, nothing is read into memory."""
 _NOTES: Final = ("account", "vehicle", "driver", "notes")
 _LIMITS: Final = ("role", "account", "devices", "expires_ms")
 _FROM: Final[Mapping[State, tuple[State, ...]]] = {
@@ -47,6 +51,7 @@ _FROM: Final[Mapping[State, tuple[State, ...]]] = {
     "revoked": ("invited", "active", "suspended"),
 }
 """Which states a device may come from when its state is set; to be enrolled is not in here."""
+_RESTORE: Final = "restore it from a copy"
 _DONE: Final[Mapping[State, str]] = {"suspended": "suspended", "active": "resumed", "revoked": "revoked"}
 
 T = TypeVar("T", Device, Principal, Invitation)
@@ -88,7 +93,10 @@ class Registry:
             UnavailableError: It cannot be read just now.
         """
         if not path.is_file():
-            raise ConfigError(f"{path} does not exist", f"run: odograph init --home {path.parent}")
+            raise ConfigError(
+                f"{path} {'is not a file' if path.exists() else 'does not exist'}",
+                f"run: odograph init --home {path.parent}",
+            )
         by = by or _user()
         connection = None
         try:
@@ -97,16 +105,19 @@ class Registry:
             if version == 1 and write:
                 registry_schema.migrate(connection, _now_ms(), by)
                 version = VERSION
-        except sqlite3.DatabaseError as error:
+            missing = registry_schema.missing(connection)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if connection is not None:
                 connection.close()
             if isinstance(error, sqlite3.OperationalError):
                 raise UnavailableError(f"{path} cannot be read: {error}") from error
             raise ConfigError(f"{path} is not a registry", "restore it, or run: odograph init --home NEW") from error
-        if version != VERSION:
+        if version != VERSION or missing:
             connection.close()
             message = f"{path} has registry version {version}, this odograph reads version {VERSION}"
-            raise ConfigError(message, _remedy(path, version))
+            if version != VERSION:
+                raise ConfigError(message, _remedy(path, version))
+            raise ConfigError(f"{path} has no table {' '.join(missing)}", _RESTORE)
         return cls(path, connection, by)
 
     def close(self) -> None:
@@ -143,7 +154,7 @@ class Registry:
         query = "SELECT pubkey FROM old_key WHERE device = ? AND kid = ? AND until_ms > ?"
         with self._reading():
             row = self._connection.execute(query, (device_id, kid, now_ms)).fetchone()
-        return str(row[0]) if row else None
+        return check_pubkey(str(row[0])) if row else None
 
     def sender(self, device_id: str, kid: str) -> Device | None:
         """Return a device with the key by which its packet must be signed: its own, or the one before that `kid` names.
@@ -363,21 +374,32 @@ class Registry:
 
     def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
         names = [one.name for one in fields(shape)]
-        query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - ours
+        query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - names of our fields, and a constant
         with self._reading():
             rows = self._connection.execute(query, values).fetchall()
-        found = [dict(zip(names, row, strict=True)) for row in rows]
+        forms = [dict(zip(names, row, strict=True)) for row in rows]
         if shape is Principal:
-            for one in found:
-                one["devices"] = tuple(one["devices"].split(",")) if one["devices"] else ()
-        return [shape(**one) for one in found]
+            for form in forms:
+                form["devices"] = tuple(str(form["devices"]).split(",")) if form["devices"] else ()
+        found = [shape(**form) for form in forms]
+        for one in found:
+            self._check(one, "is not as odograph writes it", _RESTORE)
+        return found
+
+    def _check(self, one: Device | Principal | Invitation, what: str, hint: str) -> None:
+        """ConfigError where a field of a row holds what it may not."""
+        if wrong := faults(one):
+            name = str(one.device if isinstance(one, Invitation) else one.id)[:40]
+            raise ConfigError(f"{self._path}: the row of {name!r} {what} ({', '.join(wrong)})", hint)
 
     def _put(self, table: str, one: Device | Principal | Invitation) -> None:
+        hint = f"texts are printable and of at most {MAX_TEXT} characters, times of the years 1970 to 9999"
+        self._check(one, "cannot be written", hint)
         names = [field.name for field in fields(one)]
         row = [getattr(one, name) for name in names]
         row = [",".join(value) if isinstance(value, tuple) else value for value in row]
         marks = ", ".join("?" * len(row))
-        statement = f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
+        statement = f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - likewise
         self._connection.execute(statement, row)
 
     def _note(self, at_ms: int, action: str, subject: str, detail: Mapping[str, object]) -> None:
@@ -392,7 +414,7 @@ class Registry:
     def _refuse_taken(self, name: str) -> None:
         """Ids are one space: the router knows a peer by its id alone."""
         for table, what in (("device", "a device"), ("principal", "an operator or persister")):
-            row = self._connection.execute(f"SELECT state FROM {table} WHERE id = ?", (name,)).fetchone()  # noqa: S608
+            row = self._connection.execute(f"SELECT state FROM {table} WHERE id = ?", (name,)).fetchone()  # noqa: S608 - of two
             if row:
                 raise ConfigError(f"there is {what} {name!r} already ({row[0]})", "choose another id")
 
@@ -400,7 +422,7 @@ class Registry:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self._path} cannot be read: {error}") from error
 
     @contextmanager
@@ -409,7 +431,7 @@ class Registry:
         try:
             with transaction(self._connection):
                 yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self._path} cannot be written: {error}") from error
 
 
@@ -465,10 +487,12 @@ def _now_ms() -> int:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=_BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
     )
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
+    return connection

@@ -25,7 +25,7 @@ from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Standing
 from components.wire import topics
 from components.wire.enrolment import ticket_sha256
-from components.wire.errors import OdographError
+from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import AUTHENTICATE, AUTHORIZE, REALM
 
 REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
@@ -55,8 +55,8 @@ class Gate(ApplicationSession):
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
-        self._path = (Path(config.extra["cbdir"]) / config.extra["registry"]).resolve()
         try:
+            self._path = _registry_path(config.extra)
             Registry.open(self._path).close()
             self._audit = AuditLog.open(router_audit(self._path), write=True)
         except OdographError as error:
@@ -205,7 +205,10 @@ class Gate(ApplicationSession):
 
     def _look_at(self, registry: Registry, session: int, peer: _Peer) -> None:
         find = registry.enrolling if peer.standing.role == "enrolling" else registry.standing
-        now = find(peer.authid, _now_ms())
+        try:
+            now = find(peer.authid, _now_ms())
+        except ConfigError:
+            now = None  # its row is unsound and vouches for nobody; the others are looked at all the same
         if now is not None and peer.standing.holds(now):
             peer.standing = now
         else:
@@ -241,6 +244,15 @@ class Gate(ApplicationSession):
                 self._audit.append(_now_ms(), note.what, note.by, note.whom, note.detail(count))
             except OdographError as error:
                 self.log.warn("not in the audit log: {note}: {error}", note=note, error=error)  # noqa: G010
+
+
+def _registry_path(extra: Mapping[str, object]) -> Path:
+    """Return where the node's configuration says that registry.db is; ConfigError where it does not say it."""
+    path = extra.get("registry")
+    if not isinstance(path, str) or not path or "\0" in path:
+        where = "router/.crossbar/config.yaml: components: extra"
+        raise ConfigError(f"{where} names no registry", "write {registry: PATH}, the path of registry.db")
+    return (Path(str(extra["cbdir"])) / path).resolve()
 
 
 def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, str]:

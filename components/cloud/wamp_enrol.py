@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
+from components.wamp_procedure import guarded
 from components.wire import enrolment
 from components.wire.errors import ConfigError, RefusedError, UnavailableError
 from components.wire.topics import ENROL, REKEY
@@ -37,8 +38,8 @@ class Enrolment:
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
         options = RegisterOptions(invoke="roundrobin", details_arg="details")
-        await session.register(self.enrol, ENROL, options=options)
-        await session.register(self.rekey, REKEY, options=options)
+        await session.register(guarded(self.enrol), ENROL, options=options)
+        await session.register(guarded(self.rekey), REKEY, options=options)
 
     async def enrol(
         self, pubkey: str, fingerprint: str, by_code: str, by_key: str, *, details: CallDetails

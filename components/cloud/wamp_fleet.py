@@ -1,15 +1,17 @@
 """What the cloud answers to operators: devices, latest, minutes, bundle. Rim; reads only.
 
 Who is limited to some devices hears of those only; who is limited to an account, of what was stored while a device was
-of that account. Answers are pages small enough for one WAMP message; `odograph.console` puts them together.
+of that account. Answers are small enough for one message of any transport of the router: lists come in pages, which
+the caller puts together, and of a packet that is larger the longest parts are left out, and named.
 """
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cbor2
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
@@ -17,14 +19,16 @@ from autobahn.wamp.types import CallDetails, RegisterOptions
 from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
-from components.cloud.who import Principal
+from components.cloud.who import Device, Principal
 from components.lane import Lane
 from components.wamp_procedure import INVALID, guarded
-from components.wire import bundle, receipt, strict_json, topics
-from components.wire.errors import UnavailableError
+from components.wire import bundle, receipt, topics
+from components.wire.errors import ConfigError, UnavailableError
 from components.wire.times import iso_ms
 
-_PAGE_BYTES: Final = 150_000
+_ANSWER_BYTES: Final = 250_000
+"""In CBOR. The router ends the connection of who sends a longer message than 270,336 bytes by websocket."""
+_LONG_PARTS: Final = ("readings", "lost", "gaps", "dtcs")
 _MAX_MS: Final = 2**53
 
 
@@ -39,6 +43,20 @@ def stored_form(stored: StoredPacket) -> dict[str, object]:
         "received": iso_ms(stored.received_ms),
         "packet": stored.packet,
     }
+
+
+def told(stored: StoredPacket) -> dict[str, object]:
+    """Return `stored_form` as it fits into one answer: without as many of its long parts as must go, in `left_out`."""
+    form = stored_form(stored)
+    left_out: list[str] = []
+    for part in (one for one in _LONG_PARTS if one in stored.packet):
+        if len(cbor2.dumps(form)) <= _ANSWER_BYTES:
+            break
+        left_out.append(part)
+        rest = {key: value for key, value in stored.packet.items() if key not in left_out}
+        # These two stand in every packet.
+        form |= {"packet": rest | {key: [] for key in ("gaps", "dtcs") if key in left_out}, "left_out": left_out}
+    return form
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +82,19 @@ class Fleet:
         options = RegisterOptions(invoke="roundrobin")
         await session.register(guarded(self.public_bundle), topics.fleet_procedure("bundle"), options=options)
 
-    async def devices(self, *, details: CallDetails) -> list[dict[str, object]]:
-        """List the registered devices, by id, each with the start of its latest packet."""
-        found: list[dict[str, object]] = await self._read(self._devices, details.caller_authid)
+    async def devices(self, after: str = "", *, details: CallDetails) -> list[dict[str, object]]:
+        """Return a page of the registered devices, by id, each with the start of its latest packet.
+
+        Args:
+            after: The last id of the page before; "" for the first page. After the last page comes an empty one.
+        """
+        if after != "":
+            _device(after, "after")
+        found: list[dict[str, object]] = await self._read(self._devices, details.caller_authid, after)
         return found
 
     async def latest(self, device: str, *, details: CallDetails) -> dict[str, object] | None:
-        """Return a device's latest packet (see `stored_form`), or None."""
+        """Return a device's latest packet (see `told`), or None."""
         found: dict[str, object] | None = await self._read(self._latest, details.caller_authid, _device(device))
         return found
 
@@ -90,7 +114,7 @@ class Fleet:
             after: The id of the last packet of the page before, whose start is `since_ms`; "" for the first page.
 
         Returns:
-            `minutes`: packets (see `stored_form`); `more`: whether there is another page.
+            `minutes`: packets (see `told`); `more`: whether there is another page.
         """
         if not all(bound is None or _is_time(bound) for bound in (since_ms, until_ms)):
             raise ApplicationError(INVALID, "since_ms and until_ms: must be ms UTC, or null")
@@ -119,7 +143,7 @@ class Fleet:
     async def _read(self, call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever `call` returns
         try:
             return await self.lane.run(call, *args)
-        except UnavailableError as error:
+        except (ConfigError, UnavailableError) as error:
             raise ApplicationError("odograph.error.unavailable", str(error)) from error
 
     def _caller(self, authid: str | None) -> Principal:
@@ -129,28 +153,29 @@ class Fleet:
             raise ApplicationError(ApplicationError.NOT_AUTHORIZED, f"{authid} is no operator, or not any more")
         return one
 
-    def _devices(self, authid: str | None) -> list[dict[str, object]]:
+    def _devices(self, authid: str | None, after: str) -> list[dict[str, object]]:
         caller = self._caller(authid)
-        found: list[dict[str, object]] = []
-        for device in self.registry.devices():
-            if not caller.reaches(device.id, device.account):
-                continue
-            latest = self._stored_latest(caller, device.id)
-            found.append(
-                {
-                    "id": device.id,
-                    "state": device.state,
-                    "account": device.account,
-                    "vehicle": device.vehicle,
-                    "driver": device.driver,
-                    "latest": None if latest is None else iso_ms(latest.start_ms),
-                }
-            )
-        return found
+        following = (
+            device
+            for device in self.registry.devices()
+            if device.id > after and caller.reaches(device.id, device.account)
+        )
+        return _page(self._device_form(caller, device) for device in following)[0]
+
+    def _device_form(self, caller: Principal, device: Device) -> dict[str, object]:
+        latest = self._stored_latest(caller, device.id)
+        return {
+            "id": device.id,
+            "state": device.state,
+            "account": device.account,
+            "vehicle": device.vehicle,
+            "driver": device.driver,
+            "latest": None if latest is None else iso_ms(latest.start_ms),
+        }
 
     def _latest(self, authid: str | None, device: str) -> dict[str, object] | None:
         stored = self._stored_latest(self._within(authid, device), device)
-        return None if stored is None else stored_form(stored)
+        return None if stored is None else told(stored)
 
     def _stored_latest(self, caller: Principal, device: str) -> StoredPacket | None:
         stored = self.archive.latest(device)
@@ -173,22 +198,27 @@ class Fleet:
             for one in self.archive.minutes(device, since_ms, until_ms)
             if caller.reaches(device, one.account) and (one.start_ms != since_ms or one.session > session)
         )
-        page: list[dict[str, object]] = []
-        size = 0
-        for stored in following:
-            form = stored_form(stored)
-            size += len(strict_json.dumps(form))
-            if page and size > _PAGE_BYTES:
-                return {"minutes": page, "more": True}
-            page.append(form)
-        return {"minutes": page, "more": False}
+        page, more = _page(told(one) for one in following)
+        return {"minutes": page, "more": more}
+
+
+def _page(forms: Iterable[dict[str, object]]) -> tuple[list[dict[str, object]], bool]:
+    """Return as many as one answer holds, but at least one, and whether there are more."""
+    page: list[dict[str, object]] = []
+    size = 0
+    for form in forms:
+        size += len(cbor2.dumps(form))
+        if page and size > _ANSWER_BYTES:
+            return page, True
+        page.append(form)
+    return page, False
 
 
 def _is_time(bound: object) -> bool:
     return type(bound) is int and abs(bound) <= _MAX_MS
 
 
-def _device(device: object) -> str:
+def _device(device: object, what: str = "device") -> str:
     if type(device) is not str or not topics.is_id(device):
-        raise ApplicationError(INVALID, "device: must be a device id")
+        raise ApplicationError(INVALID, f"{what}: must be a device id")
     return device

@@ -1,16 +1,22 @@
 """Who there is, as shapes: devices, operators, persisters, invitations; and what an operator's limits mean. Pure."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Final, Literal, get_args
 
 from components.wire.errors import ConfigError
+from components.wire.topics import is_id
 
 State = Literal["invited", "active", "suspended", "revoked"]
 Role = Literal["viewer", "technician", "admin", "persister"]
 OLD_KEY_MS: Final = 45 * 24 * 3600 * 1000
 """How long packets that a device signed with its key before are taken: three times the days that an edge keeps them."""
+
+MAX_TEXT: Final = 4096
+"""Characters of an account, a vehicle, a driver or notes: as many as the command line takes in one argument."""
+_LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: later times have no name in RFC 3339."""
 
 _PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -122,6 +128,58 @@ class Standing:
         if now is None or (now.role, now.key) != (self.role, self.key):
             return False
         return now.reach is None or (self.reach is not None and self.reach <= now.reach)
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str) and len(found) <= MAX_TEXT and found.isprintable()
+
+
+def _is_hex(found: object) -> bool:
+    return isinstance(found, str) and _PUBKEY.fullmatch(found) is not None
+
+
+def _is_hex_or_nothing(found: object) -> bool:
+    return found == "" or _is_hex(found)
+
+
+def _is_name(found: object) -> bool:
+    return isinstance(found, str) and is_id(found)
+
+
+def _is_time(found: object) -> bool:
+    return type(found) is int and 0 <= found <= _LAST_MS
+
+
+_RULES: Final[Mapping[str, Callable[[object], bool]]] = {
+    "id": _is_name,
+    "device": _is_name,
+    "pubkey": _is_hex_or_nothing,
+    "proof_key": _is_hex,
+    "ticket_sha256": _is_hex,
+    "used_by": _is_hex_or_nothing,
+    "state": lambda found: found in get_args(State),
+    "role": lambda found: found in get_args(Role),
+    **dict.fromkeys(("account", "vehicle", "driver", "notes"), _is_text),
+    "devices": lambda found: isinstance(found, tuple) and all(map(_is_name, found)),
+    "added_ms": _is_time,
+    "changed_ms": _is_time,
+    "expires_ms": lambda found: found is None or _is_time(found),
+    "refused": lambda found: type(found) is int and found >= 0,
+}
+"""What each field of these shapes may hold, by its name."""
+
+
+def faults(one: Device | Principal | Invitation) -> list[str]:
+    """Return the names of the fields that hold what odograph would not write there; its rows may come from elsewhere.
+
+    >>> faults(Device("car_one", "", "active", "", "", "", "x" * 5000, 1, -1))
+    ['notes', 'changed_ms', 'pubkey']
+    """
+    found = [field.name for field in fields(one) if not _RULES[field.name](getattr(one, field.name))]
+    # Only who has not enrolled has no key.
+    if not isinstance(one, Invitation) and one.state == "active" and one.pubkey == "":
+        found.append("pubkey")
+    return found
 
 
 def check_pubkey(pubkey: str) -> str:

@@ -111,7 +111,7 @@ def clear_dtcs(device: str, as_json: bool, router: Router, key: Path) -> None:
 @_router
 def devices(as_json: bool, router: Router, key: Path) -> None:
     """List the fleet's devices."""
-    _print(ask(router, key, _calling(fleet_procedure("devices"))), show.devices, as_json=as_json)
+    _print(ask(router, key, _every_device), show.devices, as_json=as_json)
 
 
 @click.command()
@@ -177,6 +177,13 @@ def _calling(procedure: str, *arguments: object) -> Callable[[Call], Awaitable[A
     return lambda call: call(procedure, *arguments)
 
 
+async def _every_device(call: Call) -> list[Json]:
+    found: list[Json] = []
+    while page := await call(fleet_procedure("devices"), found[-1]["id"] if found else ""):
+        found += page
+    return found
+
+
 def _paging(device: str, since: int | None, until: int | None) -> Callable[[Call], Awaitable[list[Json]]]:
     async def pages(call: Call) -> list[Json]:
         found: list[Json] = []
@@ -201,11 +208,12 @@ def _from_archive(uri: str, device: str, since: int | None, until: int | None) -
 
 
 def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
-    """Return a stored packet as `minutes --json` prints it."""
+    """Return a stored packet as `minutes --json` prints it; `left_out` names what was too long for an answer."""
     form = stored["packet"]
     minute: dict[str, object] = {key: stored[key] for key in ("id", "device", "account", "vehicle", "driver")}
     minute |= {key: form[key] for key in ("session", "start", "period_s", "clock", "identity")}
-    if readings:
+    minute |= {key: stored[key] for key in ("left_out",) if key in stored}
+    if readings and "readings" not in stored.get("left_out", ()):
         opened = packets.read(form)
         minute["readings"] = [one.as_row() for one in opened.readings or ()]
     minute |= {key: form[key] for key in ("summary", "dtcs", "dtcs_at", "gaps", "config_hash")}

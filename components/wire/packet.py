@@ -14,7 +14,7 @@ from components.wire import columns, strict_json
 from components.wire.errors import RejectedError
 from components.wire.reading import Reading, check_value
 from components.wire.signals import BY_KEY, DTC_PATTERN, LARGEST, REASONS
-from components.wire.summary import STATISTICS, Statistics
+from components.wire.summary import STATISTICS, Statistics, check_statistics
 from components.wire.times import iso_ms, iso_s, minute_id, parse_iso
 from components.wire.topics import ID_PATTERN
 
@@ -240,12 +240,12 @@ def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
     start_ms, period_s = parse_iso(_text("start", form["start"], _SECOND)), _whole("period_s", form["period_s"], 5, 60)
     if 60 % period_s or start_ms % (period_s * 1000):
         raise ValueError("start: not the start of a period that divides a minute")
-    readings = None
+    readings, most = None, MAX_READINGS
     if "readings" in form:
         table = columns.check(form["readings"], MAX_READINGS)
         if table.at != sorted(table.at) or (table.at and not 0 <= table.at[0] <= table.at[-1] < period_s * 1000):
             raise ValueError("readings: times are not in order inside the period")
-        readings = table.readings(start_ms) if with_readings else None
+        readings, most = table.readings(start_ms) if with_readings else None, len(table.at)
     packet = Packet(
         device=_text("device", form["device"], _DEVICE),
         session=_text("session", form["session"], _HEX),
@@ -254,7 +254,7 @@ def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
         clock=_word("clock", form["clock"], CLOCKS),
         identity=_identity(form["identity"]),
         readings=readings,
-        summary=_summary(form["summary"]),
+        summary=_summary(form["summary"], most),
         config_hash=_text("config_hash", form["config_hash"], _HEX),
         dtcs=tuple(_dtc(one) for one in _list("dtcs", form["dtcs"])),
         dtcs_at_ms=None if form["dtcs_at"] is None else _moment("dtcs_at", form["dtcs_at"]),
@@ -265,7 +265,19 @@ def _read(form: Mapping[str, object], with_readings: bool) -> Packet:
     )
     if form["id"] != packet.id:
         raise ValueError(f"id: must be {packet.id}")
+    _check_parts(packet)
     return packet
+
+
+def _check_parts(packet: Packet) -> None:
+    """Check what parts say of each other; ValueError where they contradict."""
+    end_ms = packet.start_ms + packet.period_s * 1000
+    if not all(packet.start_ms <= one.from_ms <= one.to_ms <= end_ms for one in packet.gaps):
+        raise ValueError("gaps: not from an earlier to a later time of the period")
+    if packet.dtcs and packet.dtcs_at_ms is None:
+        raise ValueError("dtcs_at: codes without the time of the answer")
+    if packet.clock_fix is not None and packet.clock_fix.previous_session == packet.session:
+        raise ValueError("clock_fix.previous_session: is the packet's own")
 
 
 def _identity(form: object) -> Identity:
@@ -280,7 +292,7 @@ def _identity(form: object) -> Identity:
     return Identity(found["vin"], found["iccid"], found["imei"], reasons)
 
 
-def _summary(form: object) -> dict[str, Statistics]:
+def _summary(form: object, most: int) -> dict[str, Statistics]:
     summarised = {key for key, signal in BY_KEY.items() if signal.summarised}
     table = _keys("summary", form, summarised)
     for key in summarised:
@@ -289,7 +301,7 @@ def _summary(form: object) -> dict[str, Statistics]:
         allowed = [{"count"}, set(STATISTICS)] if key != "heading" else [{"count"}, {"count", "mean"}]
         if figures.keys() not in allowed:
             raise ValueError(f"{where}: has all statistics, or a count only")
-        count = _whole(f"{where}.count", figures["count"], 0, MAX_READINGS)
+        count = _whole(f"{where}.count", figures["count"], 0, most)
         # Headings may cancel out: then they have a count, but no mean.
         if (count == 0) != (len(figures) == 1) and not (key == "heading" and count and len(figures) == 1):
             raise ValueError(f"{where}: has all statistics, or a count of 0 only")
@@ -297,6 +309,8 @@ def _summary(form: object) -> dict[str, Statistics]:
             type(figure) in {int, float} and math.isfinite(cast("float", figure)) for figure in figures.values()
         ):
             raise ValueError(f"{where}: statistics are finite numbers")
+        if len(figures) > 1:
+            check_statistics(key, cast("Statistics", figures))
     return cast("dict[str, Statistics]", table)
 
 

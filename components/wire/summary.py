@@ -11,12 +11,14 @@ from typing import Final
 import numpy as np
 
 from components.wire.reading import Reading
-from components.wire.signals import SIGNALS, Value
+from components.wire.signals import BY_KEY, SIGNALS, OxygenSensor, Signal, Value, most_raw, span
 
 STATISTICS: Final = ("count", "mean", "median", "mode", "stdev", "variance", "max", "min")
 Statistics = dict[str, float]
 
 _SUMMARISED: Final = tuple(signal.key for signal in SIGNALS if signal.summarised)
+_ROUNDING: Final = 1e-9
+"""Of the greater of 1 and the figure; a packet's figures have 12 digits."""
 
 
 def summarise(readings: Iterable[Reading]) -> dict[str, Statistics]:
@@ -73,6 +75,41 @@ def circular(degrees: Sequence[float]) -> Statistics:
         return {"count": len(degrees)}
     # Nine decimals: beyond that the figure is the arithmetic's noise, not the compass's.
     return {"count": len(degrees), "mean": round(math.degrees(math.atan2(east, north)) % 360, 9) % 360}
+
+
+def check_statistics(key: str, figures: Statistics) -> None:
+    """Check that these statistics can be those of one list of the signal's values.
+
+    Whether they are those of the packet's readings is not asked: the device signs both, and the readings are there.
+
+    Args:
+        key: A summarised signal.
+        figures: All of STATISTICS; of heading, count and mean.
+
+    Raises:
+        ValueError: No list of values has them.
+    """
+    if key == "heading":
+        fits = 0 <= figures["mean"] <= 360
+    else:
+        (least, most), (low, high) = _bounds(BY_KEY[key]), (figures["min"], figures["max"])
+        slack = _ROUNDING * max(1.0, abs(low), abs(high))
+        stdev, variance = figures["stdev"], figures["variance"]
+        fits = (
+            least - slack <= low
+            and high <= most + slack
+            and all(low - slack <= figures[name] <= high + slack for name in ("mean", "median", "mode", "max"))
+            and 0 <= stdev <= (high - low) / 2 + slack
+            and abs(stdev * stdev - variance) <= _ROUNDING * max(1.0, variance)
+        )
+    if not fits:
+        raise ValueError(f"summary.{key}: no values have these statistics")
+
+
+def _bounds(signal: Signal) -> tuple[float, float]:
+    if isinstance(signal.codec, OxygenSensor):
+        return 0, _number(signal.codec.decode(most_raw(signal)))
+    return span(signal)
 
 
 def _number(value: Value) -> float:

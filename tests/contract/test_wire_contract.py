@@ -86,6 +86,10 @@ BEYOND_SCHEMA: Final = {
     r"has no meaning|0000 is no code": "differences add up to codes that mean something",
     r"differences add up": "differences add up to less than 2^53",
     r"readings: times are not in order": "times are in order, inside the period",
+    r"no values have these statistics": "there are values of that signal that have all of these statistics",
+    r"gaps: not from": "gaps lie inside the period",
+    r"dtcs_at: codes without": "codes have the time of the answer",
+    r"clock_fix.previous_session: is": "the session before is another one",
     r"location: half a place": "longitude and latitude are there together",
     r"differences are whole numbers|runs are \{reason|whole number from|exponent|whole numbers of ms|retry_after_s: 0|"
     r"v: must|version is not|seq is not": "60.0 is an integer to JSON Schema; here it has no point",

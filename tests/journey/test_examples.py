@@ -94,7 +94,8 @@ def test_autobahns_own_command_line_calls_a_car_with_an_operators_key(site: Site
 def test_every_car_is_asked_and_one_that_is_away_keeps_nobody_waiting(site: Site) -> None:
     fleet = Peer(site.urls.persisters, read_key_file(site.home.persister_key))
     with fleet, running_example("callee.py", site.device_key, site.urls.devices):
-        fleet.register(topics.fleet_procedure("devices"), lambda **_: [{"id": "car_one"}, {"id": "car_two"}])
+        pages = {"": [{"id": "car_one"}], "car_one": [{"id": "car_two"}], "car_two": []}
+        fleet.register(topics.fleet_procedure("devices"), lambda after, **_: pages[after])
         asked = example("all_cars.py", site.home.admin_key, site.urls.devices)
     assert asked.returncode == 0
     assert asked.stdout.splitlines() == [

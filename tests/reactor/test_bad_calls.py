@@ -94,6 +94,12 @@ def test_what_is_no_device_id_is_refused_before_a_store_is_asked(name: str) -> N
         assert is_refused(asked(name, odd))
 
 
+def test_the_list_of_devices_begins_after_a_device_and_after_nothing_else() -> None:
+    for odd in (one for one in ODD if one != ""):
+        assert is_refused(asked("devices", odd))
+    assert asked("devices", "car_one") == asked("devices", "") == []
+
+
 def test_a_time_is_a_whole_number_that_a_store_can_hold() -> None:
     for odd in NO_TIME:
         assert is_refused(asked("minutes", "car_one", odd))
@@ -118,8 +124,8 @@ def test_a_bundle_follows_a_key_id_and_nothing_else() -> None:
     ("name", "args", "kwargs"),
     [
         ("latest", (), {}), ("latest", ("car_one", "car_two"), {}), ("latest", ("car_one",), {"x" * 10_000: 1}),
-        ("minutes", (), {"device": "car_one", "limit": 5}), ("minutes", ("car_one",) * 9, {}), ("devices", (1,), {}),
-        ("devices", (), {"self": 1}), ("public_bundle", ("", ""), {}),
+        ("minutes", (), {"device": "car_one", "limit": 5}), ("minutes", ("car_one",) * 9, {}),
+        ("devices", ("", ""), {}), ("devices", (), {"self": 1}), ("public_bundle", ("", ""), {}),
     ],
 )  # fmt: skip
 def test_too_many_too_few_or_unknown_arguments_are_refused_by_the_fleet(

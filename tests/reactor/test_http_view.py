@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, cast
 
 import pytest
@@ -122,6 +122,41 @@ def test_who_hangs_up_before_the_answer_harms_nobody_and_health_waits_for_no_lan
     run(release)
     assert [event for event in events if "log_failure" in event] == []
     assert page.get("/metrics")[0] == 200
+
+
+def test_nothing_is_kept_of_what_is_sent(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twisted.web.http.tempfile.TemporaryFile", None)
+    for head in ("Content-Length: 300000", "Transfer-Encoding: chunked"):
+        with closing(socket.create_connection(("127.0.0.1", page.number), timeout=20)) as asking:
+            asking.sendall(f"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n".encode())
+            chunk = b"x" * 300_000
+            asking.sendall(chunk if head.startswith("Content") else b"493e0\r\n" + chunk + b"\r\n0\r\n\r\n")
+            assert asking.recv(100).split()[1] == b"405"
+
+
+def test_few_are_served_at_once_and_nobody_for_long(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_view, "_MOST", 2)
+    monkeypatch.setattr(http_view, "_LONGEST_S", 0.3)
+    first, second, third = (socket.create_connection(("127.0.0.1", page.number), timeout=20) for _ in range(3))
+    with closing(first), closing(second), closing(third):
+        assert ended(third)
+        first.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        while not ended(first, 0.01):
+            with suppress(OSError):
+                first.sendall(b"a")
+        assert ended(second)
+    assert page.get("/healthz")[0] == 503
+
+
+def ended(connection: socket.socket, within_s: float = 20) -> bool:
+    """Whether the other end closes the connection."""
+    connection.settimeout(within_s)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_what_cannot_be_counted_is_an_error_that_tells_nothing(page: Page) -> None:

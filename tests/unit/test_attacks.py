@@ -143,13 +143,22 @@ def test_a_registry_file_whose_row_somebody_changed_costs_no_packet(tmp_path: Pa
     registry = Registry.open(tmp_path / "registry.db")
     cloud = Cloud()
     cloud.persister.judge = Judge(lambda: {KID: server()}, registry.sender)
-    for pubkey, code in (("zz", "unusable_device_key"), ("", "unusable_device_key"), (PUBKEY, None)):
+    good = f"pubkey = '{PUBKEY}', account = '', added_ms = 1"
+    for change, code in (
+        ("pubkey = 'zz'", "unusable_device_key"),
+        ("pubkey = ''", "unusable_device_key"),
+        (f"{good}, account = printf('%.*c', 5000, 'x')", "unusable_device_key"),
+        (f"{good}, account = printf('%.*c', 5000000, 'x')", "registry_away"),
+        (f"{good}, account = CAST(x'ff' AS TEXT)", "registry_away"),
+        (f"{good}, added_ms = -1", "unusable_device_key"),
+        (good, None),
+    ):
         with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as file:
-            file.execute("UPDATE device SET pubkey = ?", (pubkey,))
+            file.execute(f"UPDATE device SET {change}")  # noqa: S608 - ours
         for _ in range(4):
             found = cloud.take(sealed(device_kid=key_id(bytes.fromhex(PUBKEY))))
-            assert found.status in {"retry", "stored", "duplicate"}, (pubkey, found)
-            assert found.code == code
+            assert found.status in {"retry", "stored", "duplicate"}, (change, found)
+            assert found.code == code, change
     assert cloud.archive.dead_letters == {}
     registry.close()
 

@@ -81,6 +81,56 @@ def test_whatever_was_done_to_it_shows_at_the_very_entry(path: Path, statement: 
     assert caught.value.seq == seq
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET detail = '[1]' WHERE seq = 3",
+        "UPDATE audit SET detail = replace(hex(zeroblob(50000)), '0', '[') WHERE seq = 3",
+        "UPDATE audit SET at_ms = 9223372036854775807 WHERE seq = 3",
+        "UPDATE audit SET at_ms = -1 WHERE seq = 3",
+    ],
+)
+def test_an_entry_that_is_none_is_named_and_not_shown(path: Path, statement: str) -> None:
+    tampered(path, statement)
+    with pytest.raises(BrokenChainError, match="entry 3: "), AuditLog.open(path) as log:
+        log.entries()
+    with pytest.raises(BrokenChainError, match="entry 3: "):
+        verified(path)
+
+
+def test_rows_of_another_kind_are_no_entries(path: Path) -> None:
+    tampered(path, "ALTER TABLE audit RENAME TO old", "CREATE TABLE audit AS SELECT * FROM old",
+             "UPDATE audit SET subject = x'00' WHERE seq = 2")  # fmt: skip
+    for look in (AuditLog.verify, AuditLog.entries):
+        with pytest.raises(BrokenChainError, match="entry 2: is not as odograph writes it"), AuditLog.open(path) as log:
+            look(log)
+
+
+def test_a_log_in_which_no_number_is_left_takes_no_more(path: Path) -> None:
+    tampered(path, "INSERT INTO audit VALUES (9223372036854775807, 1, 'a', 'b', 'c', '{}', 'x')")
+    with pytest.raises(BrokenChainError, match="somebody else wrote"), AuditLog.open(path, write=True) as log:
+        log.append(9, "test.done", "tester", "car_9", {})
+
+
+def test_a_log_that_is_removed_while_it_is_open_is_begun_anew_and_misses_its_old_head(path: Path) -> None:
+    with AuditLog.open(path, write=True) as log:
+        noted = log.head()
+        path.unlink()
+        log.append(9, "test.done", "tester", "car_9", {})
+    with pytest.raises(BrokenChainError, match="entry 2: is missing"):
+        verified(path, noted)
+    assert verified(path).seq == 1
+
+
+def test_a_log_that_is_emptied_or_overwritten_while_it_is_open_takes_nothing_and_says_so(path: Path) -> None:
+    for content in (b"", b"garbage" * 500):
+        path.unlink()
+        with AuditLog.open(path, write=True) as log:
+            path.write_bytes(content)
+            with pytest.raises(UnavailableError, match=str(path)):
+                log.append(9, "test.done", "tester", "car_9", {})
+
+
 def test_a_cut_still_shows_when_the_log_has_grown_again(path: Path) -> None:
     tampered(path, "DELETE FROM audit WHERE seq > 3")
     with AuditLog.open(path, write=True) as log:

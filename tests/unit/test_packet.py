@@ -146,6 +146,53 @@ def test_a_part_out_of_form_is_rejected_by_the_schema(path: tuple[Any, ...], val
     assert len(str(caught.value)) < 400
 
 
+FIGURES: dict[str, float] = dict.fromkeys(STATISTICS, 900.0) | {"count": 1, "stdev": 0.0, "variance": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (("summary", "rpm"), FIGURES | {"min": 901.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"mean": 899.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"median": 1e17}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"mode": -900.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 899.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 17_000.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"min": -1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"stdev": -1.0, "variance": 1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"stdev": 1.0, "variance": 1.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 902.0, "stdev": 1.0, "variance": 2.0}, "summary.rpm: no values"),
+        (("summary", "rpm"), FIGURES | {"max": 1e308}, "summary.rpm: no values"),
+        (("summary", "altitude"), FIGURES | {"stdev": 1e308, "variance": 1e308}, "summary.altitude: no values"),
+        (("summary", "o212"), FIGURES, "summary.o212: no values"),
+        (("summary", "heading"), {"count": 1, "mean": 360.5}, "summary.heading: no values"),
+        (("summary", "rpm"), FIGURES | {"count": 2}, "summary.rpm.count: must be a whole number from 0 to 1"),
+        (("gaps", 0, "from"), "2026-11-21T10:04:59.999Z", "gaps: not from"),
+        (("gaps", 0, "to"), "2026-11-21T10:06:00.001Z", "gaps: not from"),
+        (("gaps", 0, "from"), "2026-11-21T10:05:01.000Z", "gaps: not from"),
+        (("dtcs_at",), None, "dtcs_at: codes without"),
+        (("clock_fix", "previous_session"), "00f1e2d3c4b5a697", "clock_fix.previous_session: is"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_rejected(path: tuple[Any, ...], value: object, fault: str) -> None:
+    found: Any = form()
+    inner = found
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(RejectedError, match=fault):
+        packet.read(found)
+
+
+def test_statistics_that_values_can_have_are_read() -> None:
+    found: Any = form()
+    found["summary"] |= {
+        "rpm": FIGURES | {"stdev": 1e-14, "variance": 1e-28},
+        "o212": FIGURES | dict.fromkeys(("mean", "median", "mode", "max", "min"), 7.99987792969),
+    }
+    assert packet.read(found).summary["rpm"]["stdev"] == 1e-14
+
+
 def test_readings_out_of_order_are_rejected() -> None:
     empty = dict.fromkeys(BY_KEY, "no_data")
     found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))

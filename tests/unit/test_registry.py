@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,75 @@ def test_a_faulty_key_file_is_refused_without_showing_the_key(tmp_path: Path, ol
     with pytest.raises(ConfigError, match=fault) as caught:
         read_key_file(path)
     assert key.private_key not in str(caught.value)
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a directory": lambda path: path.rename(path.with_name("other.db")).with_name(path.name).mkdir(),
+    "half of it": lambda path: path.write_bytes(path.read_bytes()[:20_000]),
+    "no table": lambda path: done(path, "DROP TABLE invitation"),
+    "a schema with a flipped bit": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"expires_ms INTEGER,", b"expires_ms \xb6NTEGER,")
+    ),
+    "tables of somebody else": lambda path: done(path, "DROP TABLE device", "CREATE TABLE device (id)"),
+    "an unknown state": lambda path: done(
+        path, "PRAGMA ignore_check_constraints = 1", "UPDATE device SET state = 'king'"
+    ),
+    "a time of no calendar": lambda path: done(path, "UPDATE device SET changed_ms = 9223372036854775807"),
+    "an id that is none": lambda path: done(path, "UPDATE device SET id = '../../x'"),
+    "a row without end": lambda path: done(path, "UPDATE device SET notes = printf('%.*c', 2000000, 'x')"),
+    "a loose row": lambda path: done(
+        path,
+        "CREATE TABLE loose AS SELECT * FROM device",
+        "DROP TABLE device",
+        "ALTER TABLE loose RENAME TO device",
+        "UPDATE device SET account = NULL",
+    ),
+}  # fmt: skip
+
+
+def done(path: Path, *statements: str) -> None:
+    """Do to a registry what odograph never would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_registry_that_odograph_would_not_write_is_one_error_of_its_own_kind(path: Path, what: str) -> None:
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+    STRANGE[what](path)
+    with pytest.raises((ConfigError, UnavailableError), match=str(path)), Registry.open(path) as registry:
+        registry.devices()
+    with pytest.raises((ConfigError, UnavailableError)), Registry.open(path, write=True) as registry:
+        registry.set_state("car_one", "suspended", 5)
+
+
+def test_a_row_that_is_unsound_shuts_out_its_owner_and_nobody_else(path: Path) -> None:
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+        registry.add_device("car_two", KEY, 1)
+        done(path, "UPDATE device SET account = char(10) WHERE id = 'car_one'")
+        with pytest.raises(ConfigError, match=r"the row of 'car_one' is not as odograph writes it \(account\)"):
+            registry.standing("car_one", 5)
+        assert registry.standing("car_two", 5)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [{"account": "x" * 4097}, {"vehicle": "\0"}, {"driver": "\x1b[31m"}, {"notes": "a\nb"}, {"account": "\ud800"}],
+)
+def test_what_could_not_be_read_again_is_not_written(path: Path, notes: dict[str, str]) -> None:
+    with Registry.open(path, write=True) as registry:
+        (name,) = notes
+        with pytest.raises(ConfigError, match=rf"the row of 'car_one' cannot be written \({name}\)"):
+            registry.add_device("car_one", KEY, 1, **notes)
+        assert registry.devices() == []
+        registry.add_device("car_one", KEY, 1, notes="é" * 4096)
+        with pytest.raises(ConfigError, match="cannot be written"):
+            registry.set_device("car_one", 2, **notes)
+        with pytest.raises(ConfigError, match="expires_ms"):
+            registry.add_principal("vera", KEY, "viewer", 1, expires_ms=2**62)
 
 
 OLD_1 = """

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import cbor2
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import ensureDeferred
@@ -14,7 +15,7 @@ from twisted.internet.defer import ensureDeferred
 from components.cloud.ports import StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.cloud.wamp_fleet import Fleet
-from components.wire.times import iso_ms
+from components.wire.times import iso_ms, parse_iso
 from tests.edge_parts import InlineLane, as_lane
 from tests.fake_stores import MemoryArchive
 
@@ -95,3 +96,48 @@ def test_what_is_outside_is_refused_whether_it_is_there_or_not(cloud: Cloud) -> 
 def test_who_is_no_operator_or_not_any_more_is_refused(cloud: Cloud, who: str | None) -> None:
     for name, *arguments in (("devices",), ("latest", "car_acme"), ("minutes", "car_acme")):
         assert cloud.ask(who, name, *arguments) == DENIED
+
+
+def size(answer: object) -> int:
+    return len(cbor2.dumps(answer))
+
+
+def test_every_answer_fits_into_one_message(cloud: Cloud) -> None:
+    long: dict[str, object] = {
+        "dtcs": [{"code": "P0420"}] * 9_000,
+        "gaps": [{"reason": "late"}] * 9_000,
+        "lost": [{"count": 1}] * 99_000,
+    }
+    heavy: dict[str, object] = {"readings": {"columns": {"climb": {"v": [0.5] * 60_000}}}}
+    light: dict[str, object] = {"period_s": 60}
+    found: list[Any] = []
+    pages, since_ms, after = 0, 1, ""
+    for n, form in enumerate((light, heavy, light, long, heavy | long), 1):
+        one = replace(stored("car_acme", n, "acme"), id=f"car_acme/{'0' * 16}/19700101T00{n:02}00Z")
+        cast("MemoryArchive", cloud.fleet.archive).insert([replace(one, packet=form | {"start": iso_ms(one.start_ms)})])
+    more = True
+    while more:
+        page = cloud.ask("adam", "minutes", "car_acme", since_ms, None, after)
+        assert size(page) < 262_144
+        found, pages, more = found + page["minutes"], pages + 1, page["more"]
+        since_ms, after = parse_iso(found[-1]["packet"]["start"]), found[-1]["id"]
+    assert [one["id"][-4] for one in found] == ["1", "2", "3", "4", "5"]
+    assert pages == 2
+    assert [one.get("left_out") for one in found] == [
+        None, ["readings"], None, ["lost"], ["readings", "lost"],
+    ]  # fmt: skip
+    assert found[1]["packet"] == {"start": "1970-01-01T00:02:00.000Z"}
+    assert size(cloud.ask("adam", "latest", "car_acme")) < 262_144
+
+
+def test_a_fleet_of_any_size_is_listed_page_by_page(cloud: Cloud) -> None:
+    for n in range(30):
+        cloud.registry.add_device(f"car_{n:02}", KEY, 1, account="a" * 4096, vehicle="é" * 4096, driver="d" * 4096)
+    found: list[str] = []
+    pages = 0
+    while page := cloud.ask("adam", "devices", found[-1] if found else ""):
+        assert size(page) < 262_144
+        found += [one["id"] for one in page]
+        pages += 1
+    assert found == sorted([*(f"car_{n:02}" for n in range(30)), "car_acme", "car_sold"])
+    assert pages == 2
