@@ -92,6 +92,7 @@ class Agent:
             self._spool.outbox_lane,
             WampTrust(reactor, trust, partial(_keep_bundle, config), self._spool.outbox_lane),
             self.ran_ms,
+            self._spool.remake,
         )
         self._gps = GpsdGps(reactor, config.gps.gpsd, elapsed_ms) if config.gps.gpsd else None
         self._recorder = self._make_recorder()
@@ -274,6 +275,8 @@ class Agent:
         """Do what the next time, or the next run, can make good if it fails now."""
         try:
             await work()
+        except UnavailableError as error:
+            self._log.error("{words}: {error}", words=words, error=error)
         except Exception:  # noqa: BLE001 - recording and delivery go on
             self._log.failure(words)
 

@@ -4,7 +4,7 @@ It may die anywhere: the same rows give the same packet under the same id, and t
 one transaction. The envelope alone differs (fresh keys), and only if the first one was never kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -17,7 +17,7 @@ from components.edge.sqlite_outbox import SqliteOutbox
 from components.edge.sqlite_readings import Kind, ReadingsReader, Row
 from components.edge.trust import SealingKey
 from components.wire import envelope, packet, receipt
-from components.wire.packet import MAX_READINGS, Lost, Packet
+from components.wire.packet import MAX_LIST, MAX_READINGS, Lost, Packet
 from components.wire.times import minute_id
 
 _ROWS_AT_ONCE: Final = 500
@@ -60,6 +60,24 @@ class _Period:
     lost: list[Row]
     lost_after: list[Row]
 
+    @property
+    def first_seq(self) -> int:
+        """Its first row: a loss belongs to the reading that follows it."""
+        return (self.lost or self.rows)[0].seq
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A packet and its envelope.
+
+    `strays` are corrupt rows of a session before, of which nothing else is left; this one was opened at `opened_ms`.
+    """
+
+    packet: Packet
+    envelope: bytes
+    strays: list[Row]
+    opened_ms: int
+
 
 @dataclass(frozen=True, slots=True)
 class Compactor:
@@ -87,48 +105,117 @@ class Compactor:
         """
         made = 0
         file_id = self.readings.file_id
-        for period in self._periods(closing=closing, ended=ended):
-            rows = period.rows
+        for period in self._periods(self.outbox.cursor(file_id), closing=closing, ended=ended):
             lost = _losses(period.lost)
-            # A loss belongs to the reading that follows it.
-            span = (period.lost or rows)[0].seq, rows[-1].seq
-            sound = [row for row in rows if row.body is not None]
-            # A corrupt row may lie about its session.
-            name = sound[0].session if sound else ""
-            session = self._fact(name, "session", rows[-1].seq)
-            if session is None or session.body is None or len(sound) > MAX_READINGS:
-                # Without a sound row, or the one that opened the session, clock and period are not known.
-                why = f"no sound row tells of {name}" if len(sound) <= MAX_READINGS else "too many for one packet"
-                self._log.error("{count} rows are lost: {why}", count=len(rows), why=why)
-                self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(rows)])
+            span = period.first_seq, period.rows[-1].seq
+            one = self._made(period, lost, self.outbox.next_seq())
+            if one is None:
+                self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(period.rows, "corrupt")])
                 continue
-            built = minute.build(
-                self.device,
-                rows,
-                session,
-                self._fact(name, "identity", rows[-1].seq),
-                self._fact(name, "dtcs", rows[-1].seq),
-                followed=period.followed,
-                lost=tuple(lost.values()),
-                lost_after=tuple(_losses(period.lost_after).values()),
-            )
-            sealed = self.sealer.seal(built, self.outbox.epoch, self.outbox.next_seq())
-            sha256, end_ms = receipt.digest(sealed), built.start_ms + built.period_s * 1000
-            if self.outbox.add(built.id, sealed, sha256, file_id, span, end_ms=end_ms, lost=lost):
-                packet_log.tell(self._log, "made", built.id, envelope=sha256, bytes=len(sealed))
+            strays = [self._lost(one.strays, "corrupt", one.opened_ms)] if one.strays else []
+            sha256, end_ms = receipt.digest(one.envelope), one.packet.start_ms + one.packet.period_s * 1000
+            if self.outbox.add(
+                one.packet.id, one.envelope, sha256, file_id, span, end_ms=end_ms, lost=lost, also=strays
+            ):
+                packet_log.tell(self._log, "made", one.packet.id, envelope=sha256, bytes=len(one.envelope))
                 made += 1
         return made
 
-    def _lost(self, rows: list[Row]) -> Lost:
-        """Return what it is that rows are lost, dated by those that are sound, or else by the packet before."""
+    def remake(self, seq: int) -> str | None:
+        """Seal a packet again whose envelope is damaged, or is for a key that the server has no more.
+
+        The same rows give the same plaintext: where the server has it already, it is a duplicate. Where the rows are
+        gone, a damaged packet is declared as lost, and one for an old key counts as refused.
+
+        Args:
+            seq: Of a packet without a receipt.
+
+        Returns:
+            The hash of its envelope, which may be the one that it had: sealed for the newest key and whole. None where
+            it does not wait any more.
+        """
+        old = self.outbox.sealed(seq)
+        if old is None:
+            return None
+        is_whole = receipt.digest(old.envelope) == old.sha256
+        if is_whole and envelope.server_kid(old.envelope) == self.sealer.server().kid:
+            return old.sha256
+        if old.file_id == self.readings.file_id:
+            period = next(self._periods(old.first_row - 1, closing=True, ended=""), None)
+            if period is not None and period.first_seq == old.first_row:
+                one = self._made(period, _losses(period.lost), seq)
+                if one is not None and one.packet.id == old.id:
+                    sha256 = receipt.digest(one.envelope)
+                    self.outbox.replace(seq, one.envelope, sha256)
+                    packet_log.tell(self._log, "made", old.id, envelope=sha256, bytes=len(one.envelope))
+                    return sha256
+        if is_whole:
+            self.outbox.settle([(old.sha256, "rejected", "unknown_server_key")], self.outbox.ran_ms)
+        else:
+            self.outbox.lose(seq, "corrupt")
+        packet_log.tell(self._log, "rejected", old.id, code="unknown_server_key" if is_whole else "corrupt")
+        return None
+
+    def give_up(self, limit: int, reason: str) -> int:
+        """Pass over the oldest rows of which no packet could be made, where they are more than a packet may hold.
+
+        Args:
+            limit: How many at most.
+            reason: Why they are lost; they are declared.
+
+        Returns:
+            How many; 0 where only such are left as will be packed when their period is over.
+        """
+        file_id = self.readings.file_id
+        cursor = self.outbox.cursor(file_id)
+        count = min(limit, self.readings.count_after(cursor) - MAX_READINGS)
+        rows = [_believed(row) for row in self.readings.readings_after(cursor, count)] if count > 0 else []
+        if not rows:
+            return 0
+        told = [row for row in rows if row.kind == "lost"]
+        readings = [row for row in rows if row.kind != "lost"]
+        losses = [*_losses(told).values(), *([self._lost(readings, reason)] if readings else [])]
+        self.outbox.skip(file_id, rows[-1].seq, losses)
+        return len(rows)
+
+    def _made(self, period: _Period, lost: Mapping[str, Lost], seq: int) -> _Made | None:
+        """Make the packet of a period and seal it; None where none can be made of these rows."""
+        sound = [row for row in period.rows if row.body is not None]
+        # A corrupt row may lie about its session.
+        name, last_seq = sound[0].session if sound else "", period.rows[-1].seq
+        session = self._fact(name, "session", last_seq)
+        if session is None or session.body is None or len(sound) > MAX_READINGS:
+            # Without a sound row, or the one that opened the session, clock and period are not known.
+            why = f"no sound row tells of {name}" if len(sound) <= MAX_READINGS else "too many for one packet"
+            self._log.error("{count} rows are lost: {why}", count=len(period.rows), why=why)
+            return None
+        built = minute.build(
+            self.device,
+            [row for row in period.rows if row.seq > session.seq],
+            session,
+            self._fact(name, "identity", last_seq),
+            self._fact(name, "dtcs", last_seq),
+            followed=period.followed,
+            lost=tuple(lost.values()),
+            lost_after=tuple(_losses(period.lost_after).values()),
+        )
+        try:
+            sealed = self.sealer.seal(built, self.outbox.epoch, seq)
+        except ValueError as error:
+            self._log.error("{count} rows are lost: {why}", count=len(period.rows), why=error)
+            return None
+        return _Made(built, sealed, [row for row in period.rows if row.seq < session.seq], session.at_ms)
+
+    def _lost(self, rows: list[Row], reason: str, until_ms: int = 0) -> Lost:
+        """Return what it is that rows are lost, dated by those that are sound, or else by what is before and after."""
         sound = [row for row in rows if row.body is not None]
         if sound:
-            return Lost(sound[0].session, sound[0].at_ms, sound[-1].at_ms + 1, "readings", len(rows), "corrupt")
+            return Lost(sound[0].session, sound[0].at_ms, sound[-1].at_ms + 1, "readings", len(rows), reason)
         end_ms = self.outbox.end_ms(self.readings.file_id)
-        return Lost(None, end_ms, end_ms, "readings", len(rows), "corrupt")
+        return Lost(None, end_ms, max(end_ms, until_ms), "readings", len(rows), reason)
 
-    def _periods(self, *, closing: bool, ended: str) -> Iterator[_Period]:
-        """Yield each closed period.
+    def _periods(self, after_seq: int, *, closing: bool, ended: str) -> Iterator[_Period]:
+        """Yield each closed period of what comes after that row.
 
         A corrupt row belongs to the period in hand, whatever it says of itself: it must not end the period.
         """
@@ -137,7 +224,7 @@ class Compactor:
         lost_after: list[Row] = []
         of: tuple[str, int] | None = None
         periods: dict[str, int] = {}
-        for row in self._rows():
+        for row in self._rows(after_seq):
             if row.kind == "lost" and row.body is not None:
                 lost_after.append(row)
                 continue
@@ -155,8 +242,7 @@ class Compactor:
         if group and (closing or (of is not None and of[0] == ended)):
             yield _Period(group, followed=False, lost=lost, lost_after=lost_after)
 
-    def _rows(self) -> Iterator[Row]:
-        seq = self.outbox.cursor(self.readings.file_id)
+    def _rows(self, seq: int) -> Iterator[Row]:
         while rows := self.readings.readings_after(seq, _ROWS_AT_ONCE):
             yield from map(_believed, rows)
             seq = rows[-1].seq
@@ -182,6 +268,9 @@ def _believed(row: Row) -> Row:
 
 
 def _losses(rows: list[Row]) -> dict[str, Lost]:
-    """Return what rows declare, by the outbox's keys; where it was not known there, by one that it never gives."""
-    told = ((row.seq, *minute.read_lost(row.body)) for row in rows if row.body is not None)
+    """Return what rows declare, by the outbox's keys; where it was not known there, by one that it never gives.
+
+    Those beyond what a packet may tell were never written by this recorder.
+    """
+    told = ((row.seq, *minute.read_lost(row.body)) for row in rows[:MAX_LIST] if row.body is not None)
     return {key or f"/{seq}": lost for seq, key, lost in told}

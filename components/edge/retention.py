@@ -14,9 +14,11 @@ PACKED_ROWS    rows whose packet is made and waits for its receipt     over boun
                                                                                      make that one again
 UNSENT         packets without a receipt                               over bound    these; declared as
                                                                                      `lost_range`
+UNPACKED       rows of which no packet could be made, but for as many  over bound    these; declared as
+               as one packet may hold                                                `lost_range`
 =============  ======================================================  ============  ===========================
 
-Rows of which no packet is made yet, a minute or so, never go. A card that is full is the same, at once, whatever the
+Rows whose packet is made when their minute is over never go. A card that is full is the same, at once, whatever the
 bound. What is begun goes on until the spool is 5 % below its bound, so that it is not begun again with the next row.
 """
 
@@ -37,6 +39,7 @@ class Step(Enum):
     SETTLED = "settled packets"
     PACKED_ROWS = "rows of unsent packets"
     UNSENT = "unsent packets"
+    UNPACKED = "rows of no packet to come"
 
 
 _ORDER: Final = (
@@ -47,6 +50,7 @@ _ORDER: Final = (
     Step.SETTLED_ROWS,
     Step.PACKED_ROWS,
     Step.UNSENT,
+    Step.UNPACKED,
 )
 _ALWAYS: Final = 2
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from components.wire.packet import CLOCKS, DTC_STATES, IDENTITIES, LOST_REASONS, LOST_WHAT, MAX_LIST
+from components.wire.packet import CLOCKS, DTC_STATES, IDENTITIES, LOST_REASONS, LOST_WHAT, MAX_LIST, Lost
 from components.wire.reading import check_value
 from components.wire.signals import BY_KEY, DTC_PATTERN, REASONS
 
 _HEX: Final = re.compile("[0-9a-f]{16}")
-_MAX_MS: Final = 253_402_300_740_000
+MAX_MS: Final = 253_402_300_740_000
 """The last minute of the year 9999."""
 _MAX_AGE_MS: Final = 2**53
 
@@ -21,7 +21,7 @@ _MAX_AGE_MS: Final = 2**53
 def is_sound(session: str, kind: str, at_ms: int, body: Mapping[str, object]) -> bool:
     """Tell whether a recorder may have written this row; never raises, whatever it holds."""
     try:
-        return _HEX.fullmatch(session) is not None and 0 <= at_ms < _MAX_MS and _FORMS[kind](body)
+        return is_hex16(session) and 0 <= at_ms < MAX_MS and _FORMS[kind](body)
     except (AttributeError, KeyError, TypeError, ValueError):
         return False
 
@@ -44,12 +44,12 @@ def _is_session(body: Mapping[str, Any]) -> bool:
     return (
         len(body) == 6
         and body["clock"] in CLOCKS
-        and (fix is None or (len(fix) == 2 and _matches(_HEX, fix[0]) and _is_whole(fix[1], -(2**53), 2**53)))
+        and (fix is None or (len(fix) == 2 and is_hex16(fix[0]) and _is_whole(fix[1], -(2**53), 2**53)))
         and _is_whole(body["interval_ms"], 1, 60_000)
         and _is_whole(body["period_s"], 5, 60)
         and 60 % body["period_s"] == 0
         and body["content"] in {"full", "summary"}
-        and _matches(_HEX, body["config_hash"])
+        and is_hex16(body["config_hash"])
     )
 
 
@@ -73,19 +73,37 @@ def _is_code(row: Any) -> bool:  # noqa: ANN401 - whatever a row holds
         _matches(re.compile(DTC_PATTERN), code)
         and status in DTC_STATES
         and _matches(re.compile("[0-9A-F]{2,8}"), ecu)
-        and _is_whole(first_ms, 0, _MAX_MS)
-        and _is_whole(last_ms, 0, _MAX_MS)
+        and _is_whole(first_ms, 0, MAX_MS)
+        and _is_whole(last_ms, 0, MAX_MS)
     )
 
 
+def read_loss(form: Any) -> Lost:  # noqa: ANN401 - whatever a file holds
+    """Return the loss of which both files keep this list; ValueError where no odograph wrote it."""
+    try:
+        if _is_loss(form):
+            return Lost(*form)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("it tells of a loss that is none")
+
+
+def is_hex16(text: object) -> bool:
+    """Tell whether it is sixteen hex digits: a session, an epoch, a hash of a configuration."""
+    return _matches(_HEX, text)
+
+
 def _is_lost(body: Mapping[str, Any]) -> bool:
-    session, from_ms, to_ms, what, count, reason = body["lost"]
+    return len(body) == 2 and isinstance(body["key"], str) and _is_loss(body["lost"])
+
+
+def _is_loss(form: Any) -> bool:  # noqa: ANN401 - as above
+    session, from_ms, to_ms, what, count, reason = form
     return (
-        len(body) == 2
-        and isinstance(body["key"], str)
-        and (session is None or _matches(_HEX, session))
-        and _is_whole(from_ms, 0, _MAX_MS)
-        and _is_whole(to_ms, 0, _MAX_MS)
+        isinstance(form, list)
+        and (session is None or is_hex16(session))
+        and _is_whole(from_ms, 0, MAX_MS)
+        and _is_whole(to_ms, 0, MAX_MS)
         and what in LOST_WHAT
         and (count is None or _is_whole(count, 1, 2**53))
         and reason in LOST_REASONS

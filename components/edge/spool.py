@@ -19,13 +19,16 @@ from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import Ballast, Fault, SpoolFaultError
 from components.lane import Lane
+from components.wire.errors import UnavailableError
 from components.wire.packet import lost_form
 
 _BALLAST_BYTES: Final = 2_000_000
 _PACKETS_AT_ONCE: Final = 200
 _MINUTES_AT_ONCE: Final = 20
 _ROWS_AT_ONCE: Final = 2000
+_GIVEN_UP_AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 1 << 19
+_UNSOUND: Final = "its pages do not hang together"
 _SPARE_BYTES: Final = 1 << 20
 """What a file keeps free: room for half an hour of rows, written without growing it and shrinking it again."""
 
@@ -79,7 +82,7 @@ class Spool:
         self._keep_ms, self._max_bytes = keep_ms, max_bytes
         self._ballast = Ballast(directory / "ballast", _BALLAST_BYTES)
         # To open files on a full card takes room, too.
-        self._ballast.drop()
+        self._was_used = self._ballast.drop()
         self.file_lane, self.outbox_lane, self._check_lane = (Lane(reactor, n) for n in ("readings", "outbox", "check"))
         self.writer = ReadingsWriter(directory / "readings.db")
         self.outbox = SqliteOutbox(directory / "outbox.db")
@@ -97,9 +100,7 @@ class Spool:
             lane.start()
         for file in (self.writer, self.outbox):
             if file.quarantined is not None:
-                self._log.error(
-                    "{path} was corrupt and is set aside as {aside}", path=file.path, aside=file.quarantined
-                )
+                self._say_set_aside(file)
             file.on_fault = partial(self._reactor.callFromThread, self._met, file)
         self._detach(self._take_up_the_last_run, "outbox not taken up")
         self._detach(self._check, "the files were not checked")
@@ -122,6 +123,10 @@ class Spool:
                 # What was made before it failed is kept, and wants to be sent: at once where nothing comes after it.
                 self._owner.kept(await self.outbox_lane.run(self.outbox.waiting, before - 1), fresh=not ended)
         await self._declare()
+
+    def remake(self, seq: int) -> str | None:
+        """Seal a packet again; see Compactor. Blocking: in the outbox's lane."""
+        return self._compactor.remake(seq)
 
     async def tidy(self, *, is_full: bool = False) -> None:
         """Forget what is old, and what there is no room for; does nothing while that, or a repair, is under way."""
@@ -152,7 +157,8 @@ class Spool:
         if aside is not None:
             last_ms = sqlite_spool.written_ms(aside)
         # Where both files are gone, no cursor tells from when on rows are lost.
-        both = (last_ms, last_ms) if aside is not None and self.outbox.quarantined is not None else None
+        were_there = self._was_used or (aside is not None and self.outbox.quarantined is not None)
+        both = (last_ms, last_ms) if were_there and self.writer.is_new and self.outbox.is_new else None
         await self._take_up(session, last_ms, both)
 
     async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
@@ -167,7 +173,9 @@ class Spool:
     async def _follow(self, session: str, last_ms: int, gone: tuple[int, int] | None = None) -> None:
         """Make packets of the readings file that is there now, and declare what is lost with another."""
         gone = gone or await self.file_lane.run(self.writer.bare)
-        await self.outbox_lane.run(self.outbox.follow, self._reader.file_id, session, last_ms, gone)
+        file_id = self._reader.file_id
+        last_row = await self.file_lane.run(self.writer.last_row, file_id)
+        await self.outbox_lane.run(self.outbox.follow, file_id, last_row, session, last_ms, gone)
         await self._declare()
 
     async def _declare(self) -> None:
@@ -183,19 +191,19 @@ class Spool:
         if not await self._check_lane.run(sqlite_spool.is_sound, self.writer.path):
             await self._replace_readings()
         if not await self._check_lane.run(sqlite_spool.is_sound, self.outbox.path):
-            await self.outbox_lane.run(self.outbox.renew)
+            await self.outbox_lane.run(self.outbox.renew, _UNSOUND)
             self._met(self.outbox, "corrupt")
 
     async def _replace_readings(self) -> None:
         if self.writer.file_id == self._reader.file_id:
-            await self.file_lane.run(self.writer.renew)
+            await self.file_lane.run(self.writer.renew, _UNSOUND)
             self._met(self.writer, "corrupt")
 
     def _met(self, file: ReadingsWriter | SqliteOutbox, kind: Fault) -> None:
         if kind == "full":
             self._detach(partial(self.tidy, is_full=True), "no room was made")
             return
-        self._log.error("{path} was corrupt and is set aside as {aside}", path=file.path, aside=file.quarantined)
+        self._say_set_aside(file)
         self._is_settled = False
         if file is self.writer:
             before, now_ms = self._owner.moment()
@@ -235,7 +243,7 @@ class Spool:
         file_id, ran_ms = self.writer.file_id, self._owner.ran_ms()
         if step is Step.SET_ASIDE:
             for path in sqlite_spool.set_aside_files(self._directory)[:1]:
-                path.unlink()
+                sqlite_spool.forget_set_aside(path)
                 return 1
             return 0
         if step is Step.EXPIRED or step is Step.SETTLED:
@@ -243,8 +251,10 @@ class Spool:
             return await self.outbox_lane.run(self.outbox.forget, before_ms, ran_ms, _PACKETS_AT_ONCE)
         if step is Step.UNSENT:
             return await self.outbox_lane.run(self.outbox.forget_unsent, _PACKETS_AT_ONCE, why)
+        if step is Step.UNPACKED and not await self.outbox_lane.run(self._compactor.give_up, _GIVEN_UP_AT_ONCE, why):
+            return 0
         floor = await self.file_lane.run(self.writer.floor)
-        if step is Step.SETTLED_ROWS:
+        if step is Step.SETTLED_ROWS or step is Step.UNPACKED:
             kept = max(floor, await self.outbox_lane.run(self.outbox.first_row_kept, file_id))
         else:
             kept = await self.outbox_lane.run(self.outbox.row_after, file_id, floor, _MINUTES_AT_ONCE)
@@ -260,9 +270,19 @@ class Spool:
             while await lane.run(file.give_back, _BYTES_AT_ONCE, spare):
                 pass
 
+    def _say_set_aside(self, file: ReadingsWriter | SqliteOutbox) -> None:
+        self._log.error(
+            "{path} cannot be used ({why}) and is set aside as {aside}",
+            path=file.path,
+            why=file.trouble,
+            aside=file.quarantined,
+        )
+
     async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
         try:
             await work()
+        except UnavailableError as error:
+            self._log.error("{words}: {error}", words=words, error=error)
         except Exception:  # noqa: BLE001 - recording and delivery go on
             self._log.failure(words)
 

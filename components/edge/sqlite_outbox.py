@@ -14,10 +14,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from components.edge.sqlite_spool import SpoolFile
+from components.edge import row_form
+from components.edge.sqlite_spool import SpoolFile, not_ours
 from components.sqlite_file import transaction
+from components.wire import strict_json
 from components.wire.packet import Lost
 from components.wire.times import parse_minute
 
@@ -41,18 +43,25 @@ CREATE TABLE cursors (file_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, session
 CREATE TABLE meta (epoch TEXT NOT NULL, ran_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STRICT
 """
-_FROM_VERSION_1 = """
+_UPGRADES = {
+    1: """
 ALTER TABLE packets ADD COLUMN end_ms INTEGER;
 ALTER TABLE packets ADD COLUMN lost TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE cursors ADD COLUMN session TEXT;
 ALTER TABLE cursors ADD COLUMN end_ms INTEGER;
 CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STRICT
 """
+}
 _PAGE_BYTES: Final = 4096
+_LARGEST: Final = 2**53
+_MAX_LOSSES: Final = 1 << 18
+"""Characters: of the losses that one packet tells."""
 _PERIOD_MS: Final = 60_000
 """Of packets that version 1 made: it did not say."""
 _DAY_MS: Final = 86_400_000
 _DECLARED_AT_ONCE: Final = 100
+_MOST_LOSSES: Final = 1000
+"""So many wait by themselves, and as many at most beside them before these become one range of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,17 @@ class Waiting:
 
     seq: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A packet's envelope, the hash that it had when it was sealed, and the first row that it was made of."""
+
+    id: str
+    envelope: bytes
+    sha256: str
+    file_id: int
+    first_row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +102,42 @@ class SqliteOutbox(SpoolFile):
     def __init__(self, path: Path) -> None:
         self.epoch = ""
         self.ran_ms = 0
-        super().__init__(path, _SCHEMA, _FROM_VERSION_1, _PAGE_BYTES)
+        super().__init__(path, _SCHEMA, _UPGRADES, _PAGE_BYTES)
 
     def _begin(self) -> None:
         self._connection.execute(
             "INSERT INTO meta SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM meta)", (os.urandom(8).hex(),)
         )
-        self.epoch, self.ran_ms = self._connection.execute("SELECT epoch, ran_ms FROM meta").fetchone()
+        metas = self._connection.execute("SELECT epoch, ran_ms FROM meta").fetchall()
+        if len(metas) != 1 or not row_form.is_hex16(metas[0][0]) or not 0 <= metas[0][1] < _LARGEST:
+            raise not_ours("its epoch is none")
+        self.epoch, self.ran_ms = metas[0]
+        for table, column in (("packets", "seq"), ("lost", "id"), ("sqlite_sequence", "seq")):
+            # These numbers go on from the largest, which the file itself tells.
+            least, most = self._connection.execute(
+                f"SELECT ifnull(min({column}), 1), ifnull(max({column}), 1) FROM {table}"  # noqa: S608 - constants
+            ).fetchone()
+            if least < 0 or most >= _LARGEST:
+                raise not_ours("its packets and losses are not numbered as they come")
 
-    def follow(self, file_id: int, session: str, last_ms: int, bare: tuple[int, int] | None) -> None:
+    def follow(self, file_id: int, last_row: int, session: str, last_ms: int, bare: tuple[int, int] | None) -> None:
         """Take packets from that readings file from now on, and declare what any other still held.
 
-        Again does nothing.
+        Again does nothing. SpoolFaultError where what it knows of that file cannot be: there is another outbox then.
 
         Args:
             file_id: The file that is there now.
+            last_row: The last row that it had.
             session: The session that is being recorded.
             last_ms: Until when (ms UTC) rows may have been written to another file.
             bare: The time (ms UTC) of packets that waited in an outbox before this one, and cannot be made again.
         """
         with self._guarded() as db, transaction(db):
+            if not 0 <= self._cursor(file_id)[0] <= last_row:
+                raise not_ours("it tells of packets that were never made")
             for of, end_ms in db.execute("SELECT session, end_ms FROM cursors WHERE file_id <> ?", (file_id,)):
+                if not (of is None or row_form.is_hex16(of)) or not 0 <= (end_ms or 0) < row_form.MAX_MS:
+                    raise not_ours("it tells of a file that never was")
                 if end_ms is None or end_ms - _DAY_MS < last_ms <= end_ms:
                     # Its last rows are in a packet, whose period ends after them.
                     continue
@@ -140,6 +175,7 @@ class SqliteOutbox(SpoolFile):
         *,
         end_ms: int,
         lost: Mapping[str, Lost] | None = None,
+        also: Sequence[Lost] = (),
     ) -> bool:
         """Keep a packet and move the cursor, both or neither; False when a packet of that id is there already.
 
@@ -149,6 +185,7 @@ class SqliteOutbox(SpoolFile):
             rows: First and last row of that file that are in it.
             end_ms: End of its period, ms UTC.
             lost: What it declares, by the keys of `undeclared`.
+            also: What is lost before it, and to be declared.
         """
         told = lost or {}
         with self._guarded() as db, transaction(db):
@@ -159,6 +196,7 @@ class SqliteOutbox(SpoolFile):
             ).rowcount
             self._move(file_id, rows[1], packet_id.split("/")[1], end_ms)
             db.executemany("DELETE FROM lost WHERE ? || '/' || id = ?", [(self.epoch, key) for key in told])
+            self._declare(also)
         return added == 1
 
     def skip(self, file_id: int, last_row: int, lost: Sequence[Lost]) -> None:
@@ -171,7 +209,7 @@ class SqliteOutbox(SpoolFile):
         """Return losses of which no packet tells yet, the oldest, by keys that are never given twice."""
         with self._guarded() as db:
             rows = db.execute("SELECT id, what FROM lost ORDER BY id LIMIT ?", (_DECLARED_AT_ONCE,)).fetchall()
-        return {f"{self.epoch}/{number}": Lost(*json.loads(what)) for number, what in rows}
+            return {f"{self.epoch}/{number}": _losses(f"[{what}]")[0] for number, what in rows}
 
     def waiting(self, after_seq: int = 0) -> list[Waiting]:
         """Return the packets without a receipt, oldest first."""
@@ -186,6 +224,26 @@ class SqliteOutbox(SpoolFile):
         with self._guarded() as db:
             row = db.execute("SELECT envelope FROM packets WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
+
+    def sealed(self, seq: int) -> Sealed | None:
+        """Return a packet without a receipt, and of what it was made; None when it does not wait here."""
+        with self._guarded() as db:
+            row = db.execute(
+                "SELECT id, envelope, sha256, file_id, first_row FROM packets WHERE seq = ? AND state = 'waiting'",
+                (seq,),
+            ).fetchone()
+        return Sealed(*row) if row else None
+
+    def replace(self, seq: int, envelope: bytes, sha256: str) -> None:
+        """Put another envelope of the same packet in the place of the one that waits."""
+        with self._guarded() as db, transaction(db):
+            db.execute("UPDATE packets SET envelope = ?, sha256 = ? WHERE seq = ?", (envelope, sha256, seq))
+
+    def lose(self, seq: int, reason: str) -> None:
+        """Delete a packet that waits, and declare it."""
+        with self._guarded() as db, transaction(db):
+            self._declare_packets("seq = ?", (seq,), reason)
+            db.execute("DELETE FROM packets WHERE seq = ?", (seq,))
 
     def settle(
         self, marks: Sequence[tuple[str, Literal["receipted", "rejected"], str | None]], ran_ms: int
@@ -248,7 +306,7 @@ class SqliteOutbox(SpoolFile):
                 "ORDER BY seq LIMIT 1",
                 (file_id, floor),
             ).fetchone()
-        return None if row is None else parse_minute(row[0].split("/")[2])
+            return None if row is None else _named(row[0])[1]
 
     def counts(self) -> Counts:
         """Count the packets."""
@@ -283,8 +341,7 @@ class SqliteOutbox(SpoolFile):
             arguments,
         ).fetchall()
         for seq, packet_id, end_ms, carried in rows:
-            _, session, name = packet_id.split("/")
-            start_ms = parse_minute(name)
+            session, start_ms = _named(packet_id)
             one = Lost(session, start_ms, end_ms or start_ms + _PERIOD_MS, "packets", 1, reason)
             if ranges and seq == before + 1 and ranges[-1].session == session:
                 one = replace(one, from_ms=ranges[-1].from_ms, count=(ranges[-1].count or 0) + 1)
@@ -292,10 +349,56 @@ class SqliteOutbox(SpoolFile):
             else:
                 ranges.append(one)
             before = seq
-            self._declare(Lost(*told) for told in json.loads(carried))
+            self._declare(_losses(carried))
         self._declare(ranges)
 
     def _declare(self, losses: Iterable[Lost]) -> None:
-        self._connection.executemany(
-            "INSERT INTO lost (what) VALUES (?)", [(json.dumps(astuple(one)),) for one in losses]
-        )
+        """Keep losses until packets tell of them; of very many the latest are told together."""
+        db = self._connection
+        for one in losses:
+            db.execute("INSERT INTO lost (what) VALUES (?)", (json.dumps(astuple(one)),))
+        late = db.execute("SELECT id, what FROM lost ORDER BY id LIMIT -1 OFFSET ?", (_MOST_LOSSES,)).fetchall()
+        if len(late) <= _MOST_LOSSES:
+            return
+        joined: dict[tuple[str, str], Lost] = {}
+        for _, what in late:
+            (one,) = _losses(f"[{what}]")
+            before = joined.get((one.what, one.reason))
+            joined[one.what, one.reason] = _joined(before, one) if before else one
+        db.execute("DELETE FROM lost WHERE id >= ?", (late[0][0],))
+        for one in joined.values():
+            db.execute("INSERT INTO lost (what) VALUES (?)", (json.dumps(astuple(one)),))
+
+
+def _losses(text: str) -> list[Lost]:
+    """Return the losses of which a list is kept as JSON; `not_ours` where no odograph wrote it."""
+    try:
+        if len(text) > _MAX_LOSSES:
+            raise ValueError("too long")  # noqa: TRY301 - one way out
+        forms = strict_json.loads(text.encode(), 3)
+        return [row_form.read_loss(form) for form in cast("list[object]", forms)]
+    except (TypeError, ValueError) as error:
+        raise not_ours(f"it tells of losses that are none: {error}") from error
+
+
+def _joined(one: Lost, other: Lost) -> Lost:
+    """Return one range that has both, which are of one kind and reason."""
+    return Lost(
+        one.session if one.session == other.session else None,
+        min(one.from_ms, other.from_ms),
+        max(one.to_ms, other.to_ms),
+        one.what,
+        None if one.count is None or other.count is None else one.count + other.count,
+        one.reason,
+    )
+
+
+def _named(packet_id: str) -> tuple[str, int]:
+    """Return session and start (ms UTC) of a packet, by its id; `not_ours` where that is none."""
+    try:
+        _, session, name = packet_id.split("/")
+        if row_form.is_hex16(session):
+            return session, parse_minute(name)
+    except ValueError:
+        pass
+    raise not_ours("it has a packet whose id is none")

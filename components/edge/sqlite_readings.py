@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from components.edge import minute, sqlite_spool
+from components.edge import minute, row_form, sqlite_spool
 from components.edge.sqlite_spool import SpoolFaultError, SpoolFile
 from components.sqlite_file import transaction
 from components.wire import envelope, strict_json
@@ -45,11 +45,18 @@ CREATE TABLE floor (seq INTEGER NOT NULL, bare_ms INTEGER) STRICT;
 INSERT INTO floor VALUES (0, NULL);
 CREATE TABLE declared (key TEXT PRIMARY KEY) STRICT
 """
-_FROM_VERSION_1 = """
+_UPGRADES = {
+    # The first files of version 1 had no floor.
+    1: """
+CREATE TABLE IF NOT EXISTS floor (seq INTEGER NOT NULL) STRICT;
+INSERT INTO floor SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM floor);
 ALTER TABLE floor ADD COLUMN bare_ms INTEGER;
 CREATE TABLE declared (key TEXT PRIMARY KEY) STRICT
 """
+}
 _MAX_DEPTH = 6
+_MAX_SEQ = 2**53
+"""Ten rows a second for thirty million years."""
 _MAX_BODY = 1024 * 1024
 """A reading of everything is 2 KB; the codes of a car that has every one there is are some ten."""
 _COLUMNS = "seq, session, kind, at_ms, body, crc"
@@ -78,7 +85,7 @@ class ReadingsWriter(SpoolFile):
         self._next_seq = 0
         self.file_id = 0
         self._is_text = False
-        super().__init__(path, _SCHEMA, _FROM_VERSION_1, _PAGE_BYTES)
+        super().__init__(path, _SCHEMA, _UPGRADES, _PAGE_BYTES)
 
     def append(self, session: str, rows: Sequence[tuple[Kind, int, Mapping[str, object]]]) -> None:
         """Write rows (kind, ms UTC, body) in one commit; they are on the card when it returns."""
@@ -86,6 +93,10 @@ class ReadingsWriter(SpoolFile):
             with self._guarded() as db, transaction(db):
                 self._insert(session, [("lost", one.from_ms, minute.lost_body("", one)) for one in self._unwritten])
                 self._insert(session, rows)
+        except sqlite3.IntegrityError:
+            # Another hand wrote rows, and took their numbers.
+            self._renumber()
+            raise
         except (sqlite3.OperationalError, SpoolFaultError) as error:
             # What a corrupt file loses is known where packets are counted: from the last one to now.
             if not (isinstance(error, SpoolFaultError) and error.kind == "corrupt"):
@@ -143,6 +154,10 @@ class ReadingsWriter(SpoolFile):
         with self._guarded() as db:
             return int(db.execute("SELECT seq FROM floor").fetchone()[0])
 
+    def last_row(self, file_id: int) -> int:
+        """Return the number of the last row that this file has, or had; the largest of all where it is another one."""
+        return self._next_seq - 1 if file_id == self.file_id else _MAX_SEQ
+
     def bare(self) -> tuple[int, int] | None:
         """Return the time (ms UTC) of packets without a receipt whose rows are forgotten; None when there are none."""
         with self._guarded() as db:
@@ -173,13 +188,22 @@ class ReadingsWriter(SpoolFile):
     def _begin(self) -> None:
         db = self._connection
         self.file_id = db.execute("PRAGMA application_id").fetchone()[0]
-        self._next_seq = db.execute(
-            "SELECT max(floor.seq - 1, (SELECT ifnull(max(seq), 0) FROM rows)) + 1 FROM floor"
-        ).fetchone()[0]
+        self._renumber()
         # In files that version 1 made, bodies are text for ever.
         (declared,) = db.execute("SELECT type FROM pragma_table_info('rows') WHERE name = 'body'").fetchone()
         self._is_text = declared == "TEXT"
         self._unwritten.clear()
+
+    def _renumber(self) -> None:
+        """Go on after the last number that the file gave."""
+        db = self._connection
+        floors = db.execute("SELECT seq, bare_ms FROM floor").fetchall()
+        if len(floors) != 1 or not 0 <= floors[0][0] < _MAX_SEQ or not 0 <= (floors[0][1] or 0) < row_form.MAX_MS:
+            raise sqlite_spool.not_ours("it does not tell what was forgotten")
+        (newest,) = db.execute("SELECT ifnull(max(seq), 0) FROM rows").fetchone()
+        if newest >= _MAX_SEQ:
+            raise sqlite_spool.not_ours(f"no recorder numbered a row {newest}")
+        self._next_seq = max(floors[0][0] - 1, newest) + 1
 
     def _insert(self, session: str, rows: Iterable[tuple[Kind, int, Mapping[str, object]]]) -> None:
         for kind, at_ms, body in rows:
@@ -226,18 +250,24 @@ class ReadingsReader:
         with self._guarded() as db:
             return _read(
                 db.execute(
-                    f"SELECT {_COLUMNS} FROM rows WHERE kind IN ('reading', 'lost') "  # noqa: S608
+                    f"SELECT {_COLUMNS} FROM rows WHERE kind IN ('reading', 'lost') "  # noqa: S608 - constants
                     "AND seq > max(?, (SELECT seq FROM floor) - 1) ORDER BY seq LIMIT ?",
                     (seq, limit),
                 )
             )
+
+    def count_after(self, seq: int) -> int:
+        """Return how many rows of readings, and of losses, have a greater `seq`."""
+        with self._guarded() as db:
+            found = db.execute("SELECT count(*) FROM rows WHERE kind IN ('reading', 'lost') AND seq > ?", (seq,))
+            return int(found.fetchone()[0])
 
     def fact(self, session: str, kind: Kind, up_to_seq: int) -> Row | None:
         """Return the newest row of a kind that the session had written up to `up_to_seq`; None when there is none."""
         with self._guarded() as db:
             rows = _read(
                 db.execute(
-                    f"SELECT {_COLUMNS} FROM rows WHERE session = ? AND kind = ? AND seq <= ? "  # noqa: S608
+                    f"SELECT {_COLUMNS} FROM rows WHERE session = ? AND kind = ? AND seq <= ? "  # noqa: S608 - constants
                     "AND kind <> 'reading' ORDER BY seq DESC LIMIT 1",
                     (session, kind, up_to_seq),
                 )
@@ -253,7 +283,8 @@ class ReadingsReader:
         try:
             yield self._connection
         except sqlite3.Error as error:
-            if sqlite_spool.fault(error, self._path.parent) != "corrupt":
+            is_broken = sqlite_spool.fault(error, self._path.parent) == "corrupt"
+            if not is_broken and sqlite_spool.has_form(self._connection, _SCHEMA):
                 raise
             raise SpoolFaultError(self._path, "corrupt", error) from error
 
@@ -286,14 +317,16 @@ def _crc(session: str, kind: str, at_ms: int, stored: str | bytes) -> int:
     return zlib.crc32(f"{session}/{kind}/{at_ms}/".encode() + body)
 
 
-def _read(rows: Iterable[tuple[int, str, str, int, str | bytes, int]] | sqlite3.Cursor) -> list[Row]:
+def _read(rows: Iterable[tuple[int, str, str, int, object, int]] | sqlite3.Cursor) -> list[Row]:
     return [
-        Row(seq, session, kind, at_ms, _believed(stored) if crc == _crc(session, kind, at_ms, stored) else None)
+        Row(seq, session, kind, at_ms, _believed(session, kind, at_ms, stored, crc))
         for seq, session, kind, at_ms, stored, crc in rows
     ]
 
 
-def _believed(stored: str | bytes) -> dict[str, Any] | None:
+def _believed(session: str, kind: str, at_ms: int, stored: object, crc: int) -> dict[str, Any] | None:
+    if not isinstance(stored, str | bytes) or crc != _crc(session, kind, at_ms, stored):
+        return None
     try:
         return body_of(stored)
     except ValueError:

@@ -1,17 +1,20 @@
 """The spool's SQLite files: opened, checked, and set aside when broken, for recording must go on. Rim.
 
-What a writer meets while it runs is one of three things. `corrupt`: the file is set aside as `<name>.corrupt-<n>` and
-a new one is in its place before the call that met it fails. `full`: the card has no room. Anything else is raised as
-it came. An I/O error is the file's fault where another file can be written beside it, and the card's where not.
+What a writer meets, when it opens its file or later, is one of three things. `corrupt`: whatever stands there is set
+aside as `<name>.corrupt-<n>`, be it broken, of another program, of a later version or no file at all, and a new one is
+in its place before the call that met it fails. `full`: the card has no room. Anything else is raised as it came. What
+cannot be read or written is the file's fault where another file can be written beside it, and the card's where not.
 
-No file is checked when it is opened: `quick_check` reads all of it, half a minute for 1 GB on an SD card, and
-recording would wait. `is_sound` does it beside the writer.
+No page is checked when a file is opened, only its tables' form: `quick_check` reads all of it, half a minute for 1 GB
+on an SD card, and recording would wait. `is_sound` does it beside the writer.
 """
 
 import errno
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -27,6 +30,9 @@ _WAL_BYTES: Final = 1 << 20
 """The log is written back at this length. Longer ones save nothing, as rows are only ever appended."""
 _READER_MS: Final = 100
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_UNUSABLE: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_BESIDE: Final = ("-wal", "-shm", "-journal")
 
 
 class SpoolFaultError(UnavailableError):
@@ -43,36 +49,45 @@ class SpoolFile:
     Args:
         path: The file; its directory exists.
         schema: SQL that makes the tables, statements separated by semicolons.
-        upgrade: SQL that makes them of the version before.
+        upgrades: By version of the file, SQL that makes of its tables those of the next version.
         page_bytes: Of a new file.
 
     Attributes:
         path: As given.
+        is_new: Whether there was nothing in its place when it was opened last.
         quarantined: The file that was set aside last; None when there was none.
+        trouble: Why it was, in words.
         on_fault: Called with each fault, in the thread that met it.
 
     Raises:
-        OperatorError: The file cannot be opened, or is of another version of odograph.
+        OperatorError: No file can be opened or made there: it is the card.
     """
 
-    def __init__(self, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
-        self.path, self._schema, self._upgrade, self._page_bytes = path, schema, upgrade, page_bytes
+    def __init__(self, path: Path, schema: str, upgrades: Mapping[int, str], page_bytes: int) -> None:
+        self.path, self._schema, self._upgrades, self._page_bytes = path, schema, upgrades, page_bytes
+        self.is_new = False
         self.quarantined: Path | None = None
+        self.trouble = ""
         self.on_fault: Callable[[Fault], object] = _nobody
         self._connection: sqlite3.Connection
         self._fd: int
         self._is_open = False
         try:
-            self._open()
+            try:
+                self._open()
+            except sqlite3.Error as error:
+                if fault(error, path.parent) != "corrupt":
+                    raise
+                self.renew(str(error))
         except (OSError, sqlite3.Error) as error:
-            if isinstance(error, OSError) or fault(error, path.parent) != "corrupt":
-                raise OperatorError(f"{path} cannot be opened", str(error)) from error
-            self.renew()
+            raise OperatorError(
+                f"{path} cannot be opened ({error})", "check the card, its rights and its room"
+            ) from error
 
-    def renew(self) -> None:
-        """Set the file aside, and begin a new one in its place."""
+    def renew(self, why: str) -> None:
+        """Set the file aside, and begin a new one in its place; `why` in words."""
         self.close()
-        self.quarantined = _set_aside(self.path)
+        self.quarantined, self.trouble = _set_aside(self.path), why
         self._open()
 
     def give_back(self, max_bytes: int, spare_bytes: int) -> bool:
@@ -114,11 +129,13 @@ class SpoolFile:
             yield self._connection
         except sqlite3.Error as error:
             kind = fault(error, self.path.parent)
+            if kind is None and self._is_open and not has_form(self._connection, self._schema):
+                kind = "corrupt"
             if kind is None:
                 raise
             try:
                 if kind == "corrupt":
-                    self.renew()
+                    self.renew(str(error))
             finally:
                 self.on_fault(kind)
             raise SpoolFaultError(self.path, kind, error) from error
@@ -130,16 +147,12 @@ class SpoolFile:
         except OSError:
             is_ours = False
         if not is_ours:
-            error = sqlite3.DatabaseError("it was changed by another hand, or is gone")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+            raise not_ours("it was changed by another hand, or is gone")
 
     def _open(self) -> None:
-        connection = open_private(self.path)
-        # Closed only after the connection: to close any descriptor of a file is to lose SQLite's locks on it.
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        connection, self._fd = _opened(self.path)
         try:
-            _prepare(_tolerant(connection), self.path, self._schema, self._upgrade, self._page_bytes)
+            self.is_new = _prepare(_tolerant(connection), self._schema, self._upgrades, self._page_bytes)
             self._connection, self._is_open = connection, True
             self._begin()
         except BaseException:
@@ -149,17 +162,33 @@ class SpoolFile:
             raise
 
     def _begin(self) -> None:
-        """Take from the file what a user of it remembers; called whenever it was opened."""
+        """Take from the file what a user of it remembers; called whenever it was opened. `not_ours` may be raised."""
+
+
+def not_ours(words: str) -> sqlite3.DatabaseError:
+    """Return the error to raise of a file in which stands what no odograph wrote: it is set aside."""
+    error = sqlite3.DatabaseError(words)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def fault(error: sqlite3.Error, directory: Path) -> Fault | None:
     """Return what is wrong with the file that the error is of; None when it is nothing of this kind."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    if code in _BROKEN:
         return "corrupt"
     if code == sqlite3.SQLITE_FULL:
         return "full"
-    return _card(directory) if code == sqlite3.SQLITE_IOERR else None
+    return _card(directory) if code in _UNUSABLE else None
+
+
+def has_form(connection: sqlite3.Connection, schema: str) -> bool:
+    """Tell whether the tables are those of the schema still: where not, somebody changed them under a statement."""
+    try:
+        _check_form(connection, schema)
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -179,7 +208,15 @@ def is_sound(path: Path) -> bool:
 
 def set_aside_files(directory: Path) -> list[Path]:
     """Return the files that were set aside, with their logs, oldest first."""
-    return sorted(directory.glob("*.corrupt-*"), key=lambda path: path.stat().st_mtime)
+    return sorted(directory.glob("*.corrupt-*"), key=lambda path: path.lstat().st_mtime)
+
+
+def forget_set_aside(path: Path) -> None:
+    """Delete a file that was set aside, whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def written_ms(path: Path) -> int:
@@ -229,10 +266,12 @@ class Ballast:
         except OSError:
             self.drop()
 
-    def drop(self) -> None:
-        """Let go of the room."""
+    def drop(self) -> bool:
+        """Let go of the room; return whether there was any."""
         with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            self._path.unlink()
+            return True
+        return False
 
 
 def _nobody(_fault: Fault) -> None:
@@ -261,11 +300,32 @@ def _tolerant(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: str, page_bytes: int) -> None:
+def _opened(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Open a file, or make it; return the connection, and a descriptor that tells whether it is still the same."""
+    try:
+        connection = open_private(path)
+        # Closed only after the connection: to close any descriptor of a file is to lose SQLite's locks on it.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        unusable = sqlite3.OperationalError(str(error))
+        unusable.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise unusable from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        connection.close()
+        os.close(fd)
+        raise not_ours("it is no file")
+    return connection, fd
+
+
+def _prepare(connection: sqlite3.Connection, schema: str, upgrades: Mapping[int, str], page_bytes: int) -> bool:
+    """Make the tables those of this version, or make them; return whether there were none."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found not in {0, VERSION - 1, VERSION}:
-        raise OperatorError(f"{path} has version {found}, this odograph writes {VERSION}", "update odograph")
-    if found == 0:
+    is_new: bool = found == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if not is_new and not 0 < found <= VERSION:
+        raise not_ours(
+            f"it has version {found}, this odograph writes {VERSION}" if found else "it is another program's"
+        )
+    if is_new:
         connection.execute(f"PRAGMA page_size = {page_bytes}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Tells this file from the one that stood here before it, whose row numbers mean something else.
@@ -276,21 +336,44 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, upgrade: s
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // page_bytes}")
     connection.execute(f"PRAGMA journal_size_limit = {2 * _WAL_BYTES}")
-    if found != VERSION:
-        with transaction(connection):
-            for statement in (upgrade if found else schema).split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+    try:
+        if found != VERSION:
+            steps = [schema] if is_new else [upgrades[version] for version in range(found, VERSION)]
+            with transaction(connection):
+                for statement in ";".join(steps).split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        _check_form(connection, schema)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            # A table or a column that is missing, or there already.
+            raise not_ours(str(error)) from error
+        raise
+    return is_new
+
+
+def _check_form(connection: sqlite3.Connection, schema: str) -> None:
+    """Raise `not_ours` where the tables are not those of the schema, or somebody's trigger or view changes them."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(schema)
+        ours = _columns(made, [name for (name,) in made.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")])
+    (foreign,) = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchone()
+    if foreign or _columns(connection, list(ours)) != ours:
+        raise not_ours("its tables are not those of this odograph")
+
+
+def _columns(connection: sqlite3.Connection, tables: list[str]) -> dict[str, list[str]]:
+    of_table = "SELECT name FROM pragma_table_info(?)"
+    return {table: [name for (name,) in connection.execute(of_table, (table,))] for table in tables}
 
 
 def _set_aside(path: Path) -> Path:
     n = 1
-    while (aside := path.with_name(f"{path.name}.corrupt-{n}")).exists():
+    while os.path.lexists(aside := path.with_name(f"{path.name}.corrupt-{n}")):
         n += 1
-    for suffix in ("-wal", "-shm"):
+    for suffix in (*_BESIDE, ""):
+        # Its logs first: a new file must never find them.
         beside = path.with_name(path.name + suffix)
-        if beside.exists():
+        if os.path.lexists(beside):
             beside.rename(aside.with_name(aside.name + suffix))
-    if path.exists():
-        path.rename(aside)
     return aside

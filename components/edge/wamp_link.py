@@ -45,6 +45,7 @@ class WampLink:
         reactor: Its `seconds` is elapsed time.
         trust: Whose receipts count.
         ran_ms: Time that agents have run, for retention.
+        remake: Seals a packet again (Compactor.remake); blocking, in the outbox's lane.
 
     Attributes:
         counts: Packets published; receipts by status; of those `foreign` ones, about nothing that waits here (another
@@ -58,6 +59,7 @@ class WampLink:
     outbox_lane: Lane
     trust: WampTrust
     ran_ms: Callable[[], int]
+    remake: Callable[[int], str | None]
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     _session: ApplicationSession | None = None
     _seqs: dict[str, int] = field(default_factory=dict)
@@ -149,6 +151,9 @@ class WampLink:
 
     async def _send(self, seq: int) -> None:
         sealed = await self.outbox_lane.run(self.outbox.envelope, seq)
+        if sealed is not None and self._seqs.get(receipt.digest(sealed)) != seq:
+            # Not what was sealed: no receipt would ever be found to be about it.
+            sealed = await self._remade(seq)
         if sealed is None:
             self._publish(self.uplink.settled([seq], self.reactor.seconds()))
             return
@@ -164,6 +169,15 @@ class WampLink:
         except _AWAY as error:
             self._say("not_taken", name, seq=seq, why=error)
             self._publish(self.uplink.failed(seq, self.reactor.seconds()))
+
+    async def _remade(self, seq: int) -> bytes | None:
+        """Have a packet sealed again if it must be; return its envelope, None where it does not wait any more."""
+        name = await self.outbox_lane.run(self.remake, seq)
+        self._seqs = {sha256: one for sha256, one in self._seqs.items() if one != seq}
+        if name is None:
+            return None
+        self._seqs[name] = seq
+        return await self.outbox_lane.run(self.outbox.envelope, seq)
 
     def _on_receipts(self, *args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - whatever the topic brings
         try:
@@ -189,6 +203,8 @@ class WampLink:
                     after_s = _RETRY_AFTER_S if one.retry_after_s is None else one.retry_after_s
                     self._publish(self.uplink.retry(seq, after_s, now))
                     self._say("retried", one.envelope_sha256, code=one.code, after_s=after_s)
+                    if one.code == "unknown_server_key" and await self._remade(seq) is None:
+                        self._publish(self.uplink.settled([seq], now))
                 continue
             marks.append((one.envelope_sha256, "rejected" if one.status == "rejected" else "receipted", one.code))
         seqs = await self.outbox_lane.run(self.outbox.settle, marks, self.ran_ms())

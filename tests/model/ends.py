@@ -166,6 +166,7 @@ class EdgeProcess(Mortal):
             as_lane(InlineLane()),
             WampTrust(self.clock, self.trust, self.guard("keep", card.write_text), as_lane(InlineLane())),
             self.ran_ms,
+            self.compactor.remake,
         )
         self.session: EdgeSession | None = None
 

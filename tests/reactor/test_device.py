@@ -37,7 +37,14 @@ class Bench:
         self.journal = Journal()
         outbox, lane = SqliteOutbox(directory / "outbox.db"), as_lane(InlineLane())
         self.link = WampLink(
-            self.clock, "car_one", Uplink(0.0, lambda: 0.5), outbox, lane, wamp_trust(self.clock), lambda: 0
+            self.clock,
+            "car_one",
+            Uplink(0.0, lambda: 0.5),
+            outbox,
+            lane,
+            wamp_trust(self.clock),
+            lambda: 0,
+            lambda _: None,
         )
         self.recorder = Recorder(
             reactor=self.clock,

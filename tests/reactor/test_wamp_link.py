@@ -84,6 +84,7 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self.outbox = SqliteOutbox(directory / "outbox.db")
+        self.remakes: dict[int, str] = {}
         self.link = WampLink(
             self.clock,
             "car_one",
@@ -92,6 +93,7 @@ class Bench:
             as_lane(InlineLane()),
             wamp_trust(self.clock, SERVER),
             lambda: 77,
+            lambda seq: self.remakes.pop(seq, None),
         )
         self.session = Session()
 
@@ -341,3 +343,31 @@ def test_forged_and_foreign_receipts_are_told_apart_and_settle_nothing(bench: Be
     hear(good)
     hear(good)
     assert (bench.outbox.counts().receipted, counts["foreign"]) == (1, 4)
+
+
+def test_a_packet_for_a_key_that_the_server_has_no_more_is_sealed_again_and_published(bench: Bench) -> None:
+    bench.keep(1)
+    session = bench.join()
+    bench.outbox.replace(1, b"sealed anew", receipt.digest(b"sealed anew"))
+    bench.remakes[1] = receipt.digest(b"sealed anew")
+    bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
+    bench.clock.advance(8)
+    assert session.packets == [b"sealed 1", b"sealed anew"]
+    found = [Receipt(receipt.digest(b"sealed anew"), None, "stored")]
+    bench.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(SERVER)))
+    assert bench.link.uplink.idle
+
+
+def test_a_packet_that_cannot_be_sealed_again_leaves_its_place_to_the_others(bench: Bench) -> None:
+    bench.keep(*range(1, 6))
+    session = bench.join()
+    bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
+    assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 5, 4)]
+
+
+def test_an_envelope_that_is_not_what_was_sealed_is_not_published(bench: Bench) -> None:
+    bench.keep(1)
+    bench.outbox._connection.execute("UPDATE packets SET envelope = x'00'")
+    session = bench.join()
+    assert session.packets == []
+    assert bench.link.uplink.idle

@@ -82,7 +82,7 @@ def test_a_torn_page_is_found_beside_the_writer_and_the_file_is_set_aside_with_i
     torn = ReadingsWriter(path)
     drive(torn, ONE, T0 + 500_000, 1, opening=False)
     assert not sqlite_spool.is_sound(path)
-    torn.renew()
+    torn.renew("torn")
     assert torn.quarantined == tmp_path / "r.db.corrupt-1"
     assert torn.last("reading") is None
     assert sqlite_spool.is_sound(path)
@@ -96,17 +96,17 @@ def test_a_new_file_in_the_place_of_another_has_another_name(tmp_path: Path) -> 
     assert len(names) == 3
 
 
-def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_of_a_later_version_is_set_aside_unharmed_and_the_car_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     ReadingsWriter(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(OperatorError, match=r"version 99.*update odograph"):
-        ReadingsWriter(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.glob("*.corrupt*")) == []
+    writer = ReadingsWriter(path)
+    assert (writer.is_new, writer.trouble) == (True, "it has version 99, this odograph writes 2")
+    assert writer.quarantined is not None
+    assert writer.quarantined.read_bytes() == before
 
 
 def test_a_directory_that_cannot_be_used_is_one_line_for_the_operator(tmp_path: Path) -> None:
