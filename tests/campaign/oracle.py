@@ -8,7 +8,7 @@ import hashlib
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from kafka.errors import KafkaError
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.campaign.ground import NotInTimeError, until
+from tests.campaign.ground import PERIOD_S, NotInTimeError, patience, until
 from tests.campaign.proxy import Direction, Watch
 from tests.campaign.spools import Sealed, Spool
 
@@ -32,10 +32,10 @@ _EVENT: Final = 36
 _LATE_MS: Final = 2_500
 """Longer than this between two readings is a hole that must be declared."""
 LIVE_S: Final = 120.0
-"""When all is mended, whatever was committed has its receipt within this.
+"""When all is mended, whatever was committed has its receipt within this, on a machine with nothing else to do.
 
 An uplink that heard nothing for the better part of a minute has timers of up to 60 s (40 s, drawn up to half as long
-again), and a busy machine takes its time.
+again).
 """
 FED_S: Final = 90.0
 """And this is when it has been fed: a sweep finds what is 10 s old, every 10 s, and Kafka may have to come back."""
@@ -52,6 +52,24 @@ class Seen:
     at_ms: int
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a stored packet says is lost: so many packets of a session, ms UTC."""
+
+    session: str | None
+    from_ms: int
+    to_ms: int
+    count: int | None
+    reason: str
+
+    def covers(self, packet: Sealed) -> bool:
+        """Whether it tells of this packet, and for a reason that it had."""
+        reasons = {"rejected"} if packet.state == "rejected" else {"bound", "card_full"}
+        end_ms = packet.start_ms + PERIOD_S * 1000
+        inside = self.from_ms <= packet.start_ms and end_ms <= self.to_ms
+        return inside and self.session == packet.session and self.reason in reasons
+
+
 @dataclass
 class Oracle:
     """Watches receipts and counts in the stores.
@@ -62,6 +80,7 @@ class Oracle:
         broken_seals: How many envelopes were sealed wrong on purpose.
         longest_s: The longest that anything took after mending, by what.
         answered: Receipts `stored` and `duplicate`, by persister.
+        shut_out: Devices of which nothing may be taken between two moments, ms UTC.
     """
 
     violations: list[str] = field(default_factory=list)
@@ -69,6 +88,7 @@ class Oracle:
     broken_seals: int = 0
     longest_s: dict[str, float] = field(default_factory=dict)
     answered: Counter[str] = field(default_factory=Counter)
+    shut_out: list[tuple[str, int, int]] = field(default_factory=list)
     spools: dict[str, Spool] = field(default_factory=dict)
     _expected: dict[str, list[str]] = field(default_factory=dict)
     _unfed: dict[str, float] = field(default_factory=dict)
@@ -77,18 +97,16 @@ class Oracle:
     _places: dict[Any, int] = field(default_factory=dict)
     _unsure: list[Seen] = field(default_factory=list)
     _delivered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _promised: set[str] = field(default_factory=set)
+    _declared: dict[str, set[Declared]] = field(default_factory=lambda: defaultdict(set))
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, mongo_port: int, kafka_port: int, spools: Mapping[str, Path]) -> None:
         """Learn where the stores and the spools are."""
         self._kafka_port = kafka_port
-        self._database: Any = MongoClient(
-            f"mongodb://127.0.0.1:{mongo_port}",
-            connect=False,
-            serverSelectionTimeoutMS=1500,
-            connectTimeoutMS=1500,
-            socketTimeoutMS=3000,
-        )["odograph"]
+        # A receipt is held back while it is asked for.
+        self._passing: Any = _database(mongo_port, 3_000)
+        self._database: Any = _database(mongo_port, 60_000)
         self.spools = {device: Spool(device, path) for device, path in spools.items()}
 
     def watch(self, persister: str) -> Watch:
@@ -121,7 +139,9 @@ class Oracle:
                 seen = Seen(one["packet"], one["envelope"], one["status"], time.time_ns() // 1_000_000)
                 with self._guard:
                     self.counts[f"receipts {seen.status}"] += 1
-                    self.answered[persister] += seen.status in {"stored", "duplicate"}
+                    if seen.status in {"stored", "duplicate"}:
+                        self.answered[persister] += 1
+                        self._promised.add(seen.envelope)
                 self._check(seen, late=False)
 
     def _check(self, seen: Seen, *, late: bool) -> None:
@@ -132,10 +152,11 @@ class Oracle:
         if seen.status == "retry":
             return
         try:
+            database = self._database if late else self._passing
             if seen.status == "rejected":
-                there = self._database["dead_letters"].find_one({"_id": seen.envelope}, {"received_ms": True})
+                there = database["dead_letters"].find_one({"_id": seen.envelope}, {"received_ms": True})
             else:
-                there = self._database["packets"].find_one({"_id": seen.packet}, {"received_ms": True})
+                there = database["packets"].find_one({"_id": seen.packet}, {"received_ms": True})
         except PyMongoError:
             with self._guard:
                 self._unsure.append(seen)
@@ -176,31 +197,44 @@ class Oracle:
     def quiet(self) -> None:
         """Wait until all that is committed by now has its receipt, and count it; late is a violation."""
         self.look()
-        committed = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
         began = time.monotonic()
         try:
-            until(lambda: not self._unreceipted(committed), LIVE_S, "receipts do not flow")
+            until(lambda: not self.owed() & committed, LIVE_S, "receipts do not flow")
         except NotInTimeError as error:
-            self.violations.append(f"{error}: {sorted(self._unreceipted(committed))}")
+            self.violations.append(f"{error}: {sorted(self.owed() & committed)}")
         self._took("until all was receipted", began)
         self._count()
 
-    def _unreceipted(self, committed: Mapping[str, set[str]]) -> set[str]:
+    def owed(self) -> set[str]:
+        """Return the ids of packets whose receipt, or loss, is still to be told, as of now."""
         self.look()
-        return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].waiting()}
+        self._count_packets()
+        for spool in self.spools.values():
+            for one in spool.sealed.values():
+                if one.forgotten and one.is_owed:
+                    self._explain(one)
+        return {id_ for spool in self.spools.values() for id_ in spool.owed()}
+
+    def _explain(self, one: Sealed) -> None:
+        """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""
+        one.declared = any(told.covers(one) for told in self._declared[one.device])
+        if not one.declared and one.state == "waiting" and one.hashes & self._promised:
+            one.state = "receipted"
+
+    def _learn(self, document: Mapping[str, Any]) -> None:
+        """Note the packets that a stored packet says are lost."""
+        for one in document["packet"].get("lost", []):
+            if one["what"] == "packets":
+                told = Declared(one["session"], _ms(one["from"]), _ms(one["to"]), one["count"], one["reason"])
+                self._declared[document["_id"].partition("/")[0]].add(told)
 
     def _count(self) -> None:
         with self._guard:
             unsure, self._unsure = self._unsure, []
         for seen in unsure:
             self._check(seen, late=True)
-        for spool in self.spools.values():
-            self.violations += [f"vanished: {what}" for what in spool.vanished]
-            spool.vanished.clear()
-            for one in spool.sealed.values():
-                if one.state == "receipted" and one.id not in self._verified:
-                    self._verified.add(one.id)
-                    self._verify(spool, one)
+        self._count_packets()
         # Kafka may still be coming back: what it has is read the next time.
         with suppress(KafkaError):
             self._read_feed()
@@ -208,9 +242,21 @@ class Oracle:
         for id_, since in list(self._unfed.items()):
             if self._fed.keys() >= set(self._expected[id_]):
                 del self._unfed[id_]
-            elif now - since > FED_S:
+            elif now - since > FED_S * patience():
                 del self._unfed[id_]
                 self.violations.append(f"not fed within {FED_S:.0f} s: {id_}")
+
+    def _count_packets(self) -> None:
+        for spool in self.spools.values():
+            self.violations += [f"vanished: {what}" for what in spool.vanished] + spool.disorder
+            spool.vanished.clear()
+            spool.disorder.clear()
+            for one in spool.sealed.values():
+                if (one.state == "receipted" or one.declared) and one.id not in self._verified:
+                    # Where the store does not answer, the next count asks again.
+                    with suppress(PyMongoError):
+                        self._verify(spool, one)
+                        self._verified.add(one.id)
 
     def _still_unfed(self) -> bool:
         self._count()
@@ -219,8 +265,10 @@ class Oracle:
     def _verify(self, spool: Spool, one: Sealed) -> None:
         found = self._database["packets"].find_one({"_id": one.id})
         if found is None:
-            self.violations.append(f"lost: {one.id} has its receipt and is not stored")
+            if not one.declared:
+                self.violations.append(f"lost: {one.id} has its receipt and is not stored")
             return
+        self._learn(found)
         if hashlib.sha256(found["envelope"]).hexdigest() not in one.hashes:
             self.violations.append(f"{one.id}: the stored envelope is not what the edge sealed")
         packet = found["packet"]
@@ -274,29 +322,32 @@ class Oracle:
         except NotInTimeError as error:
             self.violations.append(f"{error}: {sorted(self._unfed)[:5]} of {len(self._unfed)}")
         self._took("until all was fed", began)
+        self._count_stores()
+
+    def _count_stores(self) -> None:
         sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
         receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
-        rejected = {id_: one for id_, one in sealed.items() if one.state == "rejected"}
-        stored = Counter(str(one["_id"]) for one in self._database["packets"].find({}, {"_id": True}))
+        documents = list(self._database["packets"].find({}, {"received_ms": True}))
+        stored = Counter(str(one["_id"]) for one in documents)
         letters = {str(one["_id"]): one for one in self._database["dead_letters"].find({})}
+        for device, since_ms, to_ms in self.shut_out:
+            self.violations += [
+                f"taken from {device} while it was shut out: {one['_id']}"
+                for one in documents
+                if one["_id"].startswith(f"{device}/") and since_ms < one["received_ms"] < to_ms
+            ]
         self.violations += [f"stored {times} times: {id_}" for id_, times in stored.items() if times > 1]
         self.violations += [f"stored, and no edge has sealed it: {id_}" for id_ in stored.keys() - sealed.keys()]
         self.violations += [f"lost: {id_}" for id_ in receipted - stored.keys()]
-        self.violations += [f"without a receipt at the end: {id_}" for id_ in sealed.keys() - receipted - set(rejected)]
+        self.violations += [f"neither receipted nor declared lost: {id_}" for id_, one in sealed.items() if one.is_owed]
         self.violations += [
             f"fed, and not stored: {id_}" for id_ in {e.rpartition("/")[0] for e in self._fed} - set(stored)
         ]
-        for id_, one in rejected.items():
-            kept = [letter for letter in letters if letter in one.hashes]
-            if not kept or hashlib.sha256(letters[kept[0]]["envelope"]).hexdigest() != kept[0]:
-                self.violations.append(f"rejected without its dead letter: {id_}")
-        if len(rejected) != self.broken_seals or len(letters) != self.broken_seals:
-            self.violations.append(
-                f"{self.broken_seals} seals were broken; {len(rejected)} packets rejected, {len(letters)} dead letters"
-            )
+        self._count_dead_letters(letters, sealed, stored)
         if conflicts := self._database["conflicts"].count_documents({}):
             self.violations.append(f"{conflicts} conflicts")
         for spool in self.spools.values():
+            self._weigh(spool)
             self.violations += [f"recorded, and in no packet: {id_}" for id_ in spool.periods() - spool.sealed.keys()]
             self.counts["readings lost with a broken readings.db"] += sum(
                 not any(one.session == session and at in spool.in_period(one) for one in spool.sealed.values())
@@ -307,9 +358,55 @@ class Oracle:
         self.counts["stored"] = len(stored)
         self.counts["dead letters"] = len(letters)
         self.counts["lost"] = len(receipted - stored.keys())
+        self.counts["declared lost"] = sum(one.declared for one in sealed.values())
+        self.counts["declared lost, and stored all the same"] = sum(
+            one.declared and one.id in stored for one in sealed.values()
+        )
+        self.counts["forgotten after their receipt"] = sum(
+            one.forgotten and not one.declared for one in sealed.values()
+        )
+
+    def _count_dead_letters(
+        self, letters: Mapping[str, Any], sealed: Mapping[str, Sealed], stored: Mapping[str, int]
+    ) -> None:
+        """Hold the dead letters against the seals that were broken: they are of packets that were refused for ever.
+
+        One whose outbox was lost after that is sealed again, and well.
+        """
+        owners = {hash_: one for one in sealed.values() for hash_ in one.hashes}
+        for hash_, letter in letters.items():
+            one = owners.get(hash_)
+            sealed_again = one is not None and len(one.hashes) > 1 and one.id in stored
+            if one is None or not (one.state == "rejected" or sealed_again):
+                self.violations.append(f"a dead letter of a packet that was not refused: {hash_}")
+            if hashlib.sha256(letter["envelope"]).hexdigest() != hash_:
+                self.violations.append(f"the dead letter is not what the edge sealed: {hash_}")
+        for one in sealed.values():
+            if one.state == "rejected" and not one.hashes & letters.keys():
+                self.violations.append(f"rejected without its dead letter: {one.id}")
+        if len(letters) != self.broken_seals:
+            self.violations.append(f"{self.broken_seals} seals were broken, and there are {len(letters)} dead letters")
+
+    def _weigh(self, spool: Spool) -> None:
+        """Hold what is declared lost against what is gone: nothing is declared that is there."""
+        for told in self._declared[spool.device]:
+            gone = sum(one.forgotten and told.covers(one) and one.state != "receipted" for one in spool.sealed.values())
+            if told.count != gone:
+                self.violations.append(f"{spool.device} declares {told}, and {gone} of its packets are gone")
 
     def _took(self, what: str, began: float) -> None:
         self.longest_s[what] = max(self.longest_s.get(what, 0.0), time.monotonic() - began)
+
+
+def _database(port: int, answer_ms: int) -> Any:  # noqa: ANN401 - the driver is not typed
+    client: Any = MongoClient(
+        f"mongodb://127.0.0.1:{port}",
+        connect=False,
+        serverSelectionTimeoutMS=1500,
+        connectTimeoutMS=1500,
+        socketTimeoutMS=answer_ms,
+    )
+    return client["odograph"]
 
 
 def _ms(text: str) -> int:
