@@ -155,12 +155,12 @@ class Intake:
             self._settle()
 
     def _answer(self, result: Result) -> None:
-        self.trouble["archive"] = result.unavailable
-        if result.unavailable:
+        if result.unavailable not in {"", self.trouble["archive"]}:
             self._log.error("archive: {trouble}", trouble=result.unavailable)
-            if self._stopping:
-                # Nobody has a receipt for these; an end takes one time-out, not one for each batch.
-                self._queue.clear()
+        self.trouble["archive"] = result.unavailable
+        if result.unavailable and self._stopping:
+            # Nobody has a receipt for these; an end takes one time-out, not one for each batch.
+            self._queue.clear()
         by_addressee: dict[Addressee, list[Receipt]] = defaultdict(list)
         for to, one in result.receipts:
             by_addressee[to].append(one)

@@ -185,8 +185,9 @@ def test_every_single_flipped_bit_of_an_hpke_envelope_is_refused() -> None:
             envelope.parse(bytes(changed)).verify(key)
 
 
-def test_what_is_no_envelope_names_no_key() -> None:
+def test_what_is_no_envelope_names_no_key_and_no_packet() -> None:
     assert [envelope.server_kid(data) for data in (b"", b"\x80", seal()[:-1])] == [""] * 3
+    assert [envelope.packet_id(data) for data in (b"", b"\x80", seal()[:-1])] == [None] * 3
 
 
 def test_the_same_randomness_gives_the_same_bytes_and_other_randomness_shares_nothing() -> None:
@@ -303,6 +304,22 @@ def test_the_largest_plaintext_opens_and_a_larger_one_is_not_sealed() -> None:
         seal(bytes(envelope.MAX_PLAINTEXT + 1))
     with pytest.raises(ValueError, match="at most"):
         seal(random.Random(1).randbytes(300 * 1024))  # noqa: S311 - noise
+
+
+def test_the_largest_envelope_is_sealed_and_read_and_a_larger_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(seal(PLAIN))
+    monkeypatch.setattr(envelope, "MAX_ENVELOPE", size)
+    assert opened(seal(PLAIN)) == PLAIN
+    monkeypatch.setattr(envelope, "MAX_ENVELOPE", size - 1)
+    with pytest.raises(ValueError, match=f"at most {size - 1} bytes, this one {size}"):
+        seal(PLAIN)
+    monkeypatch.undo()
+    header, wrapped, nonce, *_ = parts_of(seal(PLAIN))
+    room = envelope.MAX_ENVELOPE - len(signed(header, wrapped, nonce, bytes(70_000))) + 70_000
+    full = signed(header, wrapped, nonce, bytes(room))
+    assert len(full) == envelope.MAX_ENVELOPE
+    assert refusal(full) == "decrypt"
+    assert refusal(signed(header, wrapped, nonce, bytes(room + 1))) == "size"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Receipts: only the server's own word counts, and only whole."""
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from Crypto.Signature import eddsa
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.wire import strict_cbor
+from components.wire import receipt, strict_cbor
 from components.wire.errors import RejectedError
 from components.wire.receipt import MAX_RECEIPTS, Receipt, digest, sign, verify
 
@@ -115,10 +116,47 @@ def test_even_the_servers_word_must_be_in_form(path: tuple[Any, ...], value: obj
     for step in path[:-1]:
         found = found[step]
     found[path[-1]] = value
-    spoilt = json.dumps(form).encode()
+    assert refusal(json.dumps(form).encode()) == "schema"
+
+
+@pytest.mark.parametrize("key", ["v", "receipts", "newest_kid", "envelope", "packet", "status"])
+def test_a_word_without_one_of_its_keys_is_refused(key: str) -> None:
+    form = json.loads(payload_of(sign((STORED,), KID, SERVER.sign)))
+    (form if key in form else form["receipts"][0]).pop(key)
+    assert refusal(json.dumps(form).encode()) == "schema"
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"null", b"{}", b"1", b'"v"', b'{"v":1,"receipts":[null],"newest_kid":""}'])
+def test_a_signed_word_that_is_no_object_is_refused(payload: bytes) -> None:
+    assert refusal(payload) == "schema"
+
+
+def test_what_is_no_array_of_two_byte_strings_is_refused_before_any_signature() -> None:
+    payload, signature = cast("list[bytes]", strict_cbor.loads(sign((STORED,), KID, SERVER.sign), 1))
+    forms = ([payload], [payload, signature, b""], [payload.decode(), signature], [payload, None], payload, None)
+    for form in (*forms, {payload: signature}, {}):
+        with pytest.raises(RejectedError, match=r"grammar: receipts are an array of two"):
+            verify(strict_cbor.dumps(form), [KEY])
+
+
+def test_the_bounds_themselves_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    receipts = (replace(RETRY, retry_after_s=3600),)
+    data = sign(receipts, KID, SERVER.sign)
+    monkeypatch.setattr(receipt, "_MAX_BYTES", len(data))
+    assert verify(data, [KEY]) == (receipts, KID)
+    monkeypatch.setattr(receipt, "_MAX_BYTES", len(data) - 1)
+    with pytest.raises(RejectedError, match="size"):
+        verify(data, [KEY])
+
+
+def payload_of(data: bytes) -> bytes:
+    return cast("list[bytes]", strict_cbor.loads(data, 1))[0]
+
+
+def refusal(payload: bytes) -> str:
     with pytest.raises(RejectedError) as caught:
-        verify(strict_cbor.dumps([spoilt, SERVER.sign(b"odograph-receipt-v1" + spoilt)]), [KEY])
-    assert caught.value.code == "schema"
+        verify(strict_cbor.dumps([payload, SERVER.sign(b"odograph-receipt-v1" + payload)]), [KEY])
+    return caught.value.code
 
 
 @given(st.binary(max_size=200))
