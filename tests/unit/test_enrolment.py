@@ -16,9 +16,11 @@ from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
 from components.keyfile import KeyFile, make_key
+from components.wamp_procedure import INVALID
 from components.wire import enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import ConfigError
+from components.wire.topics import ENROL, REKEY
 from tests.edge_parts import InlineLane, as_lane
 
 BUNDLE = "the server's bundle"
@@ -114,6 +116,21 @@ def test_a_used_code_opens_nothing_for_a_device_that_was_shut_out(desk: Desk, st
         registry.set_state("car_one", state, 1)
     assert desk.enrol(code, KEY) == f"{state}_device"
     assert desk.state()[0] == state
+
+
+def test_what_does_not_fit_a_procedure_is_refused_before_it_is_run(desk: Desk) -> None:
+    offered: dict[str, Any] = {}
+
+    class Session:
+        async def register(self, procedure: object, uri: str, **_: object) -> None:
+            offered[uri] = procedure
+
+    ensureDeferred(desk.procedures.attend(cast("Any", Session())))
+    for uri in (ENROL, REKEY):
+        for arguments, named in (((), {}), (("",) * 9, {}), ((), {"x": 1})):
+            found: list[Any] = []
+            ensureDeferred(offered[uri](*arguments, details=None, **named)).addErrback(found.append)
+            assert found[0].value.error == INVALID
 
 
 def test_a_code_that_is_too_old_is_refused(desk: Desk) -> None:
