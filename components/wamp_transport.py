@@ -20,8 +20,9 @@ from components.settings import is_url
 from components.wire.errors import ConfigError
 
 _TLS: Final = ("wss://", "rss://")
-_MAX_CA_BYTES: Final = 1024 * 1024
-"""Four times what a system has of all CAs that there are."""
+_MAX_CA: Final = 1024 * 1024
+"""A system's own bundle of CAs has a quarter of it."""
+_CA_HINT: Final = "copy var/tls/ca.pem from the server's home"
 _UNTRUSTED: Final = "certificate verify failed"
 
 
@@ -80,11 +81,16 @@ def in_words(error: BaseException, url: str, ca: Path | None, *, joined: bool = 
     return str(error)
 
 
+def read_ca(ca: Path) -> bytes:
+    """Return the file of a CA as it stands; ConfigError when it cannot be one."""
+    return read_bytes(ca, _MAX_CA, _CA_HINT)
+
+
 def _trusted(ca: Path) -> Any:  # noqa: ANN401 - one of Twisted's interfaces
     try:
-        found = x509.load_pem_x509_certificates(read_bytes(ca, _MAX_CA_BYTES))
+        found = x509.load_pem_x509_certificates(read_ca(ca))
     except ValueError as error:
-        raise ConfigError(f"{ca} has no certificate in PEM", "copy var/tls/ca.pem from the server's home") from error
+        raise ConfigError(f"{ca} has no certificate in PEM", _CA_HINT) from error
     return trustRootFromCertificates(  # type: ignore[no-untyped-call]
         [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
     )

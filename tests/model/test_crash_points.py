@@ -83,6 +83,7 @@ def test_an_undisturbed_journey_loses_nothing() -> None:
     live({})
 
 
+@pytest.mark.timeout(900)
 def test_whatever_call_is_the_edges_last_nothing_is_lost() -> None:
     dooms = list(points(0))
     assert {name for name, _, _ in dooms} == {"add", "move", "settle", "forget", "forget_unsent", "declare", "keep"}

@@ -1,8 +1,28 @@
 """One car, two persisters on one archive, and a router that may do anything: the real ends, joined by a model.
 
-Real: recorder's file, compactor, outbox, uplink, link, trust, intake, persister, judge, archive. Model: router, feed,
-clocks, and the moments at which something dies. What is on the way stands in lists: whoever drives this world chooses
+Real: recorder's file, compactor, outbox, uplink, link, trust, intake, persister, judge, archive, and the chain of the
+server's keys. Model: router, feed, registry, clocks, the order of retention's steps (`spool.py` has it, with tests of
+its own), and the moments at which something dies. What is on the way stands in lists: whoever drives this world chooses
 what arrives, where, how often, in which order, or never.
+
+What is claimed, of every run that these tests make (the ledger holds it after each step, and at the end):
+
+* At the instant a receipt leaves, what it says is true: `stored` and `duplicate` have their document, `rejected` its
+  dead letter, `conflict` the second content kept aside. No other receipt changes anything at the edge.
+* A packet is made once: made again it has the same plaintext, whatever died. What is stored stays, byte for byte.
+* The edge forgets a packet after a receipt for that very envelope, or declares it in the same commit.
+* When all faults are over, in bounded time: each reading that was on the card is in exactly one packet; each packet is
+  stored once, or was given up (a spool over its bound, an outbox that was lost after its rows had gone) and is declared
+  by a packet that is stored; each event of what is stored is fed, and always with the same content. Nothing else is.
+* Never more packets are on their way than the window has room for.
+
+Faults: both ends and the router die at any call or moment; packets, receipts and answers are lost, doubled, exchanged,
+broken, forged; archive and feed are away, slow, or lose their answers; the registry forgets, suspends, revokes; the
+clock is corrected; the outbox is lost; the server's keys rotate and the car's key changes; another content comes under
+a stored packet's id.
+
+Not claimed: more than one car, a readings file that breaks (tests/unit/test_edge_card), a card that takes no bytes,
+keys that are past their 45 days, real time, and how far a loss reaches whose session nobody knows any more.
 """
 
 import shutil

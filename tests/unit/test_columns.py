@@ -121,7 +121,7 @@ def spoilt() -> list[tuple[str, Any]]:
 @pytest.mark.parametrize(("what", "form"), spoilt(), ids=[what for what, _ in spoilt()])
 def test_a_spoilt_table_is_refused(what: str, form: object) -> None:  # noqa: ARG001 - names the case
     with pytest.raises(ValueError):  # noqa: PT011 - every message is checked by no one but people
-        columns.decode(form, START_MS, 6000)
+        columns.check(form, 6000)
 
 
 def test_more_readings_than_allowed_are_refused() -> None:

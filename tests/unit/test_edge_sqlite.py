@@ -1,11 +1,12 @@
 """readings.db and outbox.db: durable, checked, set aside when broken, forgotten in the right order."""
 
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from components.edge import sqlite_spool
+from components.edge import sqlite_readings, sqlite_spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.wire.errors import OperatorError
@@ -271,3 +272,14 @@ def test_the_time_that_agents_ran_is_kept_with_every_receipt(tmp_path: Path) -> 
     outbox.settle([(outbox.waiting()[0].sha256, "receipted", None)], 290_000)
     outbox.close()
     assert SqliteOutbox(tmp_path / "o.db").ran_ms == 290_000
+
+
+def test_a_row_is_inflated_in_the_memory_of_the_largest_one() -> None:
+    bomb = sqlite_readings._deflated(" " * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than"):
+            sqlite_readings.body_of(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -200,6 +200,22 @@ def test_readings_out_of_order_are_rejected() -> None:
         packet.read(packet.parse(packet.pack(minute(found))))
 
 
+@pytest.mark.parametrize(("offset_s", "period_s"), [(0, 50), (30, 60)])
+def test_periods_never_overlap(offset_s: int, period_s: int) -> None:
+    start_ms = START_MS + 1000 * offset_s
+    found = {**form(), "start": iso_s(start_ms), "period_s": period_s}
+    found["id"] = f"{found['device']}/{SESSION}/{minute_id(start_ms)}"
+    with pytest.raises(RejectedError, match="not the start of a period that divides a minute"):
+        packet.read(found)
+
+
+def test_a_list_has_at_most_a_thousand_entries() -> None:
+    found = form()
+    packet.read({**found, "dtcs": found["dtcs"] * packet.MAX_LIST})
+    with pytest.raises(RejectedError, match="must be a list of 0 to 1000"):
+        packet.read({**found, "dtcs": found["dtcs"] * (packet.MAX_LIST + 1)})
+
+
 def test_more_readings_than_allowed_are_rejected() -> None:
     why = dict.fromkeys(BY_KEY, "no_data")
     found = tuple(Reading.checked(START_MS + 9 * n, {}, why, {}) for n in range(packet.MAX_READINGS + 1))
