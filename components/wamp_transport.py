@@ -15,10 +15,14 @@ from service_identity import VerificationError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
+from components.bounded_file import read_bytes
 from components.settings import is_url
 from components.wire.errors import ConfigError
 
 _TLS: Final = ("wss://", "rss://")
+_MAX_CA: Final = 1024 * 1024
+"""A system's own bundle of CAs has a quarter of it."""
+_CA_HINT: Final = "copy var/tls/ca.pem from the server's home"
 _UNTRUSTED: Final = "certificate verify failed"
 
 
@@ -77,13 +81,16 @@ def in_words(error: BaseException, url: str, ca: Path | None, *, joined: bool = 
     return str(error)
 
 
+def read_ca(ca: Path) -> bytes:
+    """Return the file of a CA as it stands; ConfigError when it cannot be one."""
+    return read_bytes(ca, _MAX_CA, _CA_HINT)
+
+
 def _trusted(ca: Path) -> Any:  # noqa: ANN401 - one of Twisted's interfaces
     try:
-        found = x509.load_pem_x509_certificates(ca.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{ca} cannot be read", error.strerror or "") from error
+        found = x509.load_pem_x509_certificates(read_ca(ca))
     except ValueError as error:
-        raise ConfigError(f"{ca} has no certificate in PEM", "copy var/tls/ca.pem from the server's home") from error
+        raise ConfigError(f"{ca} has no certificate in PEM", _CA_HINT) from error
     return trustRootFromCertificates(  # type: ignore[no-untyped-call]
         [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
     )

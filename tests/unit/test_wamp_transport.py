@@ -51,7 +51,7 @@ def test_a_ca_is_refused_where_it_proves_nothing_or_is_none(ca: Path, tmp_path: 
         transport("ws://127.0.0.1:8080/ws", ca)
     with pytest.raises(ConfigError, match="has no certificate in PEM"):
         transport("wss://127.0.0.1:8080/ws", ca.with_name("ca.key"))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist"):
         transport("wss://127.0.0.1:8080/ws", tmp_path / "nothing")
     with pytest.raises(ConfigError, match="is no router URL"):
         transport("wss://:x/ws")
