@@ -298,8 +298,9 @@ class EdgeComponent(LastingComponent):
             "options": {"auto_ping_interval": 20, "auto_ping_timeout": 20, "open_handshake_timeout": 10},
         }
         key = keyfile.read_key_file(config.device.key)
-        if key.authid != config.device.id:
-            raise ConfigError(f"device.key: {config.device.key} is the key of {key.authid}, not of {config.device.id}")
+        if (key.authid, key.role) != (config.device.id, "device"):
+            whose = f"{key.authid}, {key.role}, not of {config.device.id}, device"
+            raise ConfigError(f"device.key: {config.device.key} is the key of {whose}")
         words = "recording goes on, and so do the attempts"
         super().__init__(config.router.realm, key, transport, words, config.metrics.listen, config.router.ca)
         self._config = config
