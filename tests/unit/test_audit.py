@@ -253,13 +253,16 @@ def test_verify_names_the_entry_where_the_chain_breaks(home: Path, capsys: pytes
     assert capsys.readouterr().err == said
 
 
-def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path) -> None:
-    """An entry that cannot be written takes the change with it."""
+@pytest.mark.parametrize("table", ["audit", "device"])
+def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path, table: str) -> None:
+    """Whichever of them cannot be written takes the other with it."""
     with closing(sqlite3.connect(home / "registry.db")) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        db.execute(f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with Registry.open(home / "registry.db", write=True) as registry:
+        before = registry.audit.head()
         with pytest.raises(UnavailableError, match="disk full"):
             registry.set_state("car_one", "revoked", 1)
         device = registry.device("car_one")
+        assert registry.audit.head() == before
     assert device is not None
     assert device.state == "active"
