@@ -51,9 +51,10 @@ class WriterLock:
             os.close(self._fd)
             message = f"{path} is in use by another process ({process or 'unknown'})"
             raise OperatorError(message, hint) from error
-        # The number is for the message above only; the lock is what counts.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # The number is for the message above only; the lock is what counts, and a full card has that, too.
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give it back; again does nothing. The lock file stays: removed, two processes could lock two of one name."""

@@ -113,7 +113,7 @@ def enrol_edge(router: str, code: str | None, ca: Path | None, home: Path) -> No
     from components.console.enrol import enrol  # noqa: PLC0415 - likewise
     from components.wire import enrolment  # noqa: PLC0415 - likewise
 
-    found = enrolment.parse(code or click.prompt("code", hide_input=True))
+    found = enrolment.parse(click.prompt("code", hide_input=True) if code is None else code)
     enrol(Router(router, ca), found, home, _edge_toml(found.device, router, ca))
     click.echo(f"{found.device} is enrolled; next: odograph edge --config {home / 'edge.toml'}")
 

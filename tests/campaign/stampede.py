@@ -145,6 +145,7 @@ class Device(EdgeComponent):
                 lane,
                 WampTrust(reactor, self._trust, lambda _: None, lane),
                 lambda: 0,
+                lambda _: None,
             )
         )
         half.link.seen = self._seen
