@@ -166,6 +166,13 @@ def test_who_reads_the_registry_cannot_make_the_code_of_it(desk: Desk) -> None:
     assert code.secret.hex() not in repr(code)
 
 
+def test_every_secret_and_every_signature_is_for_one_device_and_one_purpose() -> None:
+    code, other = (Code(device, bytes(16), bytes(16)) for device in ("car_one", "car_two"))
+    seeds = [one.proof_key().private_bytes_raw().hex() for one in (code, other)]
+    assert len({code.ticket(), other.ticket(), *seeds}) == 4
+    assert enrolment.rekeying("car_one", "aa", "bb") != enrolment.enrolment("car_one", "aa", "bb")
+
+
 def test_five_wrong_tries_lock_a_code_for_good_and_leave_five_entries_in_the_log(desk: Desk) -> None:
     code = desk.code()
     assert [desk.enrol(code, KEY, _2="00" * 64) for _ in range(50)] == ["wrong_proof"] * 50
