@@ -89,6 +89,16 @@ def test_a_cut_still_shows_when_the_log_has_grown_again(path: Path) -> None:
         verified(path)
 
 
+def test_an_entry_that_was_given_its_own_new_hash_shows_at_the_next(path: Path) -> None:
+    with AuditLog.open(path) as log:
+        first, second, *_ = log.entries()
+    detail = sqlite_audit._json(second.detail)
+    new = sqlite_audit._hash(first.hash, 2, second.at_ms, second.action, "nobody", second.subject, detail)
+    tampered(path, f"UPDATE audit SET by = 'nobody', hash = '{new}' WHERE seq = 2")
+    with pytest.raises(BrokenChainError, match="entry 3: was changed, or one before it was"):
+        verified(path)
+
+
 def test_a_log_made_anew_shows_against_a_head_that_was_noted(path: Path, tmp_path: Path) -> None:
     noted = verified(path)
     assert verified(path, noted) == noted
