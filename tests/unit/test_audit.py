@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from components.cloud import sqlite_audit
 from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
