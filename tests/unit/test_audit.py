@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from components.cloud import sqlite_audit
 from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
@@ -136,6 +137,16 @@ def test_a_cut_still_shows_when_the_log_has_grown_again(path: Path) -> None:
     with AuditLog.open(path, write=True) as log:
         log.append(9, "test.done", "tester", "car_9", {})
     with pytest.raises(BrokenChainError, match="entry 4: is missing"):
+        verified(path)
+
+
+def test_an_entry_that_was_given_its_own_new_hash_shows_at_the_next(path: Path) -> None:
+    with AuditLog.open(path) as log:
+        first, second, *_ = log.entries()
+    detail = sqlite_audit._json(second.detail)
+    new = sqlite_audit._hash(first.hash, 2, second.at_ms, second.action, "nobody", second.subject, detail)
+    tampered(path, f"UPDATE audit SET by = 'nobody', hash = '{new}' WHERE seq = 2")
+    with pytest.raises(BrokenChainError, match="entry 3: was changed, or one before it was"):
         verified(path)
 
 
