@@ -107,11 +107,8 @@ services: .cache/kafka/.stamp .cache/ferretdb gpsd faketime
 	@cd tests/services/ferretdb && CGO_ENABLED=0 go build -buildvcs=false -o $(CURDIR)/.cache/ferretdb .
 	@touch $@
 
-gpsd:
-	@sh tests/services/gpsd.sh
-
-faketime:
-	@sh tests/services/faketime.sh
+gpsd faketime:
+	@sh tests/services/debian.sh $@
 
 clean:
 	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

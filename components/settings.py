@@ -28,7 +28,10 @@ T = TypeVar("T")
 MAX_BYTES: Final = 16 * 1024
 _MAX_FAULTS: Final = 50
 _MAX_SHOWN: Final = 60
+_MAX_PATH: Final = 1024
 _RULE = "rule"
+_LABEL: Final = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+"""Source: RFC 1123, 2.1; with the underscore that some networks give."""
 
 
 def checked(rule: str, holds: Callable[[Any], bool], default: Any = MISSING) -> Any:  # noqa: ANN401 - a dataclass field
@@ -69,7 +72,12 @@ def is_url(text: str, *schemes: str) -> bool:
     except ValueError:
         return False
     is_plain = re.fullmatch(r"[!-~]{1,2048}", text) is not None and "@" not in url.netloc
-    return is_plain and url.scheme in schemes and bool(url.hostname) and port != 0
+    return is_plain and url.scheme in schemes and _is_host(url.hostname or "") and port != 0
+
+
+def _is_host(name: str) -> bool:
+    """Whether it is a name, an IPv4 address, or what stood in square brackets, which urlsplit has looked at."""
+    return ":" in name or (len(name) <= 253 and re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", name) is not None)
 
 
 def is_address(text: str) -> bool:
@@ -132,15 +140,21 @@ def _value(given: object, kind: Any, base: Path) -> object:  # noqa: ANN401 - a 
         return given if given in get_args(kind) else None
     if kind in {Path, Path | None}:
         return _path(given, base) if isinstance(given, str) and given else None
-    if kind == tuple[str, ...]:
-        return tuple(given) if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
+    if get_origin(kind) is tuple:
+        return _list(given, get_args(kind)[0]) if isinstance(given, list) else None
     if kind == Mapping[str, float]:
         numbers = _numbers(given.values()) if isinstance(given, Mapping) else None
         return None if numbers is None else dict(zip(cast("Mapping[str, float]", given), numbers, strict=True))
-    if kind is float or get_origin(kind) is tuple:
-        numbers = _numbers(given if isinstance(given, list) and kind is not float else [given])
-        return numbers[0] if numbers and kind is float else numbers
+    if kind is float:
+        return float(given) if _is_number(given) else None
     return given if type(given) is kind and (kind is not int or _is_number(given)) else None
+
+
+def _list(given: list[object], kind: type) -> object:
+    """Return a list of texts or of numbers as a tuple; None where one is of another kind."""
+    if kind is str:
+        return tuple(given) if all(isinstance(one, str) for one in given) else None
+    return _numbers(given)
 
 
 def _is_number(given: object) -> TypeGuard[float]:
@@ -152,7 +166,7 @@ def _is_number(given: object) -> TypeGuard[float]:
 
 def _path(text: str, base: Path) -> Path | None:
     """Return the path that stands beside `base`; None where no file can be called that, or nobody is called ~NAME."""
-    if "\0" in text:
+    if len(text) > _MAX_PATH or not text.isprintable():
         return None
     try:
         return base / Path(text).expanduser()

@@ -7,6 +7,7 @@ WAL that two connections write and check-point (facts.md), and because two proce
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,9 @@ class WriterLock:
             raise OperatorError(
                 f"{path} cannot be written ({error.strerror})", "make its directory and let this user write there"
             ) from error
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise OperatorError(f"{self._path} is no file", "remove it")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -47,9 +51,10 @@ class WriterLock:
             os.close(self._fd)
             message = f"{path} is in use by another process ({process or 'unknown'})"
             raise OperatorError(message, hint) from error
-        # The number is for the message above only; the lock is what counts.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # The number is for the message above only; the lock is what counts, and a full card has that, too.
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give it back; again does nothing. The lock file stays: removed, two processes could lock two of one name."""

@@ -74,7 +74,7 @@ class MongoArchiveReader:
                 type_registry=TypeRegistry([_Whole()]),
             )
             database = self._client.get_default_database()
-        except (PyMongoError, ValueError) as error:
+        except (PyMongoError, ValueError, OSError) as error:  # the last where a file that it names is missing
             # Of a password with a character that should be escaped, the driver's words may show a part.
             why = "" if "@" in uri else f" ({error})"
             raise ConfigError(f"not a MongoDB URI{why}", "write mongodb://host:port/database") from None

@@ -49,6 +49,7 @@ class Outside:
             Metric("gauge", "odograph_info", "Who this is", ("version",), {(version("odograph"),): 1}),
             Metric("counter", "odograph_packets_total", "Packets, by what became of them, and why", labels, packets),
             counter("odograph_fed_packets_total", "Packets announced at the feed", intake.fed),
+            gauge("odograph_unfit_packets", "Stored packets that this version cannot feed", len(intake.unfit)),
             counter("odograph_lag_seconds_total", "From a period's end until it was stored, summed over all", lag_s),
             gauge("odograph_newest_packet_timestamp_seconds", "End of the newest period that was stored", newest_s),
             gauge("odograph_queue_packets", "Packets in hand, by what they wait for", queues, by="queue"),

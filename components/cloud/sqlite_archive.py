@@ -16,8 +16,11 @@ from components.sqlite_file import WriterLock, connect_reader, connect_writer, t
 VERSION = 0x0D0A01
 """In the file's user_version: an archive, form 1."""
 
-PAGE = 200
-"""Rows of one query of `minutes`: no read transaction stays open while the caller works, so the WAL can be reset."""
+PAGE = 20
+"""Rows of one query of `minutes`: no read transaction stays open while the caller works, so the WAL can be reset.
+
+A row can have a mebibyte and more, and all of a page are in memory at once.
+"""
 
 _SELECT = """
 SELECT id, device, session, start_ms, account, vehicle, driver,

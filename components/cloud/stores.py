@@ -105,7 +105,7 @@ def _sqlite_path(uri: str, base_dir: Path) -> Path | None:
         return None
     # sqlite:///PATH is what other programs write for an absolute one.
     path = path.removeprefix("//") if path.startswith("///") else path
-    if not path or path.startswith("//"):
+    if not Path(path).name or path.startswith("//") or "\0" in path:
         raise ConfigError(f"no file in {uri}", "write sqlite:PATH, as in sqlite:archive.db")
     return base_dir / path
 

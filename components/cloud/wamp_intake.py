@@ -53,6 +53,7 @@ class Intake:
 
     Attributes:
         fed: Packets that were announced.
+        unfit: Ids of stored packets that cannot be fed; they stay pending, for another version of this.
         lag_s: From the end of a packet's period until it was stored, summed over the new ones.
         newest_s: End of the newest period that was stored, s since the epoch; None before the first.
         trouble: What each store last said that kept it from its work; "" while it does it.
@@ -66,6 +67,7 @@ class Intake:
     sign: Callable[[str, Sequence[Receipt]], bytes]
     turned: Callable[[], object] = lambda: None
     fed: int = 0
+    unfit: set[str] = field(default_factory=set)
     lag_s: float = 0.0
     newest_s: float | None = None
     trouble: dict[str, str] = field(default_factory=lambda: {"archive": "", "feed": ""})
@@ -77,8 +79,6 @@ class Intake:
     _feeding: bool = False
     _stopping: bool = False
     _quiet: list[Deferred[None]] = field(default_factory=list)
-    _unfit: set[str] = field(default_factory=set)
-    """Ids of stored packets that cannot be fed; they stay pending, for another version of this."""
     _log = Logger()
 
     @property
@@ -205,7 +205,7 @@ class Intake:
                 await self.lane.run(lambda: None)
                 with self._noting("archive"):
                     before_ms = _now_ms() - SWEEP_AFTER_MS
-                    found = await self.feed_lane.run(archive.pending, before_ms, _FEED_BATCH, self._unfit)
+                    found = await self.feed_lane.run(archive.pending, before_ms, _FEED_BATCH, self.unfit)
                 self.turned()
                 if not found:
                     break
@@ -277,7 +277,7 @@ class Intake:
 
     def _set_aside(self, one: StoredPacket, error: Exception) -> None:
         self._log.error("{id} is stored and cannot be fed: {error}", id=one.id, error=error)
-        self._unfit.add(one.id)
+        self.unfit.add(one.id)
 
     def _start(self, work: Any, words: str) -> None:  # noqa: ANN401 - a coroutine
         ensureDeferred(work).addErrback(lambda failure: self._log.failure(words, failure))

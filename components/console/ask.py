@@ -160,7 +160,7 @@ async def _ask(
 
 
 def _in_words(error: BaseException, router: Router, who: Identity) -> BaseException:
-    if isinstance(error, OdographError):
+    if isinstance(error, (OdographError, BrokenPipeError)):
         return error
     if isinstance(error, ApplicationError):
         return _answer_in_words(error, who)

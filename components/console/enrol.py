@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from components.console.ask import Call, Identity, Router, blocking, by_key, join_and_ask
 from components.durable_file import sync_directory
 from components.keyfile import KeyFile, make_key, read_key_file, write_key_file
-from components.wamp_transport import transport
+from components.wamp_transport import read_ca, transport
 from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import ConfigError, RefusedError
@@ -41,7 +41,7 @@ def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
         UnavailableError: The router or the server is away; the code is still good.
     """
     transport(router.url, router.ca)  # before anything is made
-    ca = None if router.ca is None else router.ca.read_bytes()
+    ca = None if router.ca is None else read_ca(router.ca)
     for name in ("edge.toml", "server.pub.json"):
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")

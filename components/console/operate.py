@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -146,17 +147,22 @@ def minutes(
 ) -> None:
     """List a device's packets, oldest first; --json prints one object a line."""
     check_id(device, "device")
-    found = (
-        _from_archive(archive, device, since, until)
-        if archive
-        else iter(ask(router, key, _paging(device, since, until)))
-    )
-    forms = (_minute(one, readings=readings) for one in found)
-    if as_json:
-        for form in forms:
+    lines: list[Json] = []
+
+    def take(one: Json) -> None:
+        form = _minute(one, readings=readings)
+        if as_json:
             click.echo(json.dumps(form, separators=(",", ":")))
+        else:
+            lines.append(form)
+
+    if archive:
+        for one in _from_archive(archive, device, since, until):
+            take(one)
     else:
-        show.minutes(list(forms))
+        ask(router, key, _paging(device, since, until, take))
+    if not as_json:
+        show.minutes(lines)
 
 
 def commands() -> list[Any]:
@@ -179,22 +185,31 @@ def _calling(procedure: str, *arguments: object) -> Callable[[Call], Awaitable[A
 
 async def _every_device(call: Call) -> list[Json]:
     found: list[Json] = []
-    while page := await call(fleet_procedure("devices"), found[-1]["id"] if found else ""):
-        found += page
+    last = ""
+    while page := await call(fleet_procedure("devices"), last):
+        with _well_formed():
+            if page[-1]["id"] <= last:
+                raise ValueError("the same page again")
+            found, last = found + page, page[-1]["id"]
     return found
 
 
-def _paging(device: str, since: int | None, until: int | None) -> Callable[[Call], Awaitable[list[Json]]]:
-    async def pages(call: Call) -> list[Json]:
-        found: list[Json] = []
+def _paging(
+    device: str, since: int | None, until: int | None, take: Callable[[Json], None]
+) -> Callable[[Call], Awaitable[None]]:
+    """Return what has `take` get every packet, page by page: a year of them would not fit into memory."""
+
+    async def pages(call: Call) -> None:
         from_ms, after, more = since, "", True
         while more:
             page = await call(fleet_procedure("minutes"), device, from_ms, until, after)
-            found += page["minutes"]
-            more = page["more"]
-            if found:
-                after, from_ms = found[-1]["id"], parse_iso(found[-1]["packet"]["start"])
-        return found
+            with _well_formed():
+                found, more = page["minutes"], page["more"]
+                if more and found[-1]["id"] == after:
+                    raise ValueError("the same page again")
+                for one in found:
+                    take(one)
+                    after, from_ms = one["id"], parse_iso(one["packet"]["start"])
 
     return pages
 
@@ -224,7 +239,13 @@ def _print(found: Any, for_people: Callable[[Any], None], *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(found))
         return
-    try:
+    with _well_formed("; --json shows it as it came"):
         for_people(found)
+
+
+@contextmanager
+def _well_formed(hint: str = "") -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise BadInputError("answer", "this is not how an answer looks; --json shows it as it came") from error
+        raise BadInputError("answer", f"this is not how an answer looks{hint}") from error

@@ -19,7 +19,7 @@ from components.console import logs
 from components.console.secrecy import keep_memory_private
 from components.console.supervisor import Supervisor
 from components.keyfile import make_key, write_key_file
-from components.wamp_transport import check_url, transport
+from components.wamp_transport import check_url, read_ca, transport
 from components.wire import bundle
 from components.wire.errors import ConfigError, OdographError
 from components.wire.topics import check_id
@@ -99,7 +99,7 @@ def init_edge(device_id: str, server: Path, router: str, ca: Path | None, home: 
     write_key_file(home / "device.key", key)
     (home / "server.pub.json").write_text(text, "utf-8")
     if ca is not None:
-        (home / "ca.pem").write_bytes(ca.read_bytes())
+        (home / "ca.pem").write_bytes(read_ca(ca))
     (home / "edge.toml").write_text(_edge_toml(device_id, router, ca), "utf-8")
     click.echo(key.public_key)
 

@@ -298,10 +298,9 @@ class EdgeComponent(LastingComponent):
         super().__init__(
             config.router.realm, config.device.key, transport, words, config.metrics.listen, config.router.ca
         )
-        if self.key.authid != config.device.id:
-            raise ConfigError(
-                f"device.key: {config.device.key} is the key of {self.key.authid}, not of {config.device.id}"
-            )
+        if (self.key.authid, self.key.role) != (config.device.id, "device"):
+            whose = f"{self.key.authid}, {self.key.role}, not of {config.device.id}, device"
+            raise ConfigError(f"device.key: {config.device.key} is the key of {whose}")
         self._config = config
         self._agent: Agent | None = None
 

@@ -20,11 +20,15 @@ from components.wire.topics import ID_RULE, REALM, is_id
 
 _MB = 1_000_000
 _DAY_MS = 86_400_000
-_TYRE = re.compile(r"([0-9]{3})/([0-9]{2}) ?R([0-9]{2})")
+_TYRE = re.compile(r"([1-9][0-9]{2})/([1-9][0-9]) ?R([1-9][0-9])")
 
 
 def _is_command(words: tuple[str, ...]) -> bool:
     return not words or (words[0] != "" and not any("\0" in word for word in words))
+
+
+def _are_ratios(ratios: tuple[float, ...]) -> bool:
+    return len(ratios) <= 24 and all(0.05 <= ratio <= 50 for ratio in ratios)
 
 
 def _is_port(text: str) -> bool:
@@ -34,7 +38,7 @@ def _is_port(text: str) -> bool:
 
 
 def _is_device(text: str) -> bool:
-    return "://" not in text and "\0" not in text and 0 < len(text) < 4096
+    return text == "auto" or (text.startswith("/") and text.isprintable() and len(text) < 1024)
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,8 @@ class Sampling:
 class Vehicle:
     """What `gear` is derived from; without all three there is no gear."""
 
-    gear_ratios: tuple[float, ...] = checked("be positive, first gear first", lambda r: all(x > 0 for x in r), ())
-    final_drive: float = checked("be 0..20", lambda ratio: 0 <= ratio <= 20, 0.0)
+    gear_ratios: tuple[float, ...] = checked("be up to 24 of 0.05..50, first gear first", _are_ratios, ())
+    final_drive: float = checked("be 0.05..20; 0 for none", lambda r: r == 0 or 0.05 <= r <= 20, 0.0)
     tyre: str = checked("be like 205/55 R16, or empty", lambda t: not t or _TYRE.fullmatch(t) is not None, "")
 
     @property

@@ -78,6 +78,9 @@ def parse_tpv(line: bytes) -> Fix | None:
     >>> parse_tpv(b'{"class":"TPV","mode":2,"lat":48.1,"lon":11.5}').values
     {'gps_fix': 2, 'location': {'type': 'Point', 'coordinates': [11.5, 48.1]}}
     """
+    if b'"TPV"' not in line:
+        # Most lines are of something else; a flood of them must not hold up the loop.
+        return None
     try:
         text = line.decode("utf-8", "replace")
         # NaN and Infinity are no JSON; receivers' drivers wrote them for "unknown", which a missing key says now.

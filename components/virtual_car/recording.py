@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from components.bounded_file import read_bytes
 from components.virtual_car.moment import Moment, Place, Value
 from components.virtual_car.pids import BY_KEY
+from components.wire.errors import ConfigError
 
 LOOP_MS = 60_000
 _MAX_BYTES = 16 * 1024 * 1024
@@ -107,17 +109,10 @@ def load_recording(path: Path) -> Recording:
         UnreadableRecordingError: There is no such file, it is not of this form, or a value does not fit its PID.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
-            raise UnreadableRecordingError(
-                path, f"has more than {_MAX_BYTES} bytes", "record less than a minute at once"
-            )
-        document = json.loads(text)
-    except OSError as error:
-        raise UnreadableRecordingError(
-            path, f"cannot be read: {error.strerror}", "name a recording that exists and may be read"
-        ) from error
+        document = json.loads(read_bytes(path, _MAX_BYTES))
+    except ConfigError as error:
+        fault = error.message.removeprefix(f"{path} ")
+        raise UnreadableRecordingError(path, fault, "name a recording of a minute") from error
     except (ValueError, RecursionError) as error:
         raise UnreadableRecordingError(
             path, f"is not JSON: {error}", "a recording has the form of real_minute.json"

@@ -10,8 +10,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from components.bounded_file import read_text
 from components.virtual_car.orders import Order, OrderError, parse_order
+from components.wire.errors import ConfigError
+
+_MAX_BYTES: Final = 1024 * 1024
 
 
 class UnreadableScenarioError(Exception):
@@ -38,11 +43,11 @@ def load_scenario(path: Path) -> tuple[Scene, ...]:
         UnreadableScenarioError: There is no such file, or it is no scenario.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path, _MAX_BYTES)
         document = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise UnreadableScenarioError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except ConfigError as error:
+        raise UnreadableScenarioError(str(error)) from error
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise UnreadableScenarioError(f"{path}: is not {kind}: {error}") from error
     try:

@@ -92,7 +92,8 @@ def _read_rsa(text: str) -> tuple[bytes, RSA.RsaKey]:
     except (binascii.Error, IndexError, TypeError) as error:
         # pycryptodome counts on bytes that a broken structure does not have.
         raise ValueError(str(error)) from error
-    if key.has_private() or not _RSA_BITS[0] <= key.size_in_bits() <= _RSA_BITS[1]:
+    # What is sealed with an even exponent nobody can open.
+    if key.has_private() or not _RSA_BITS[0] <= key.size_in_bits() <= _RSA_BITS[1] or key.e % 2 == 0:
         raise ValueError(f"no public key of {_RSA_BITS[0]} to {_RSA_BITS[1]} bits")
     return der, key
 

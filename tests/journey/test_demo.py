@@ -164,7 +164,7 @@ def test_what_cannot_be_run_is_said_in_one_line_and_nothing_is_made(tmp_path: Pa
     (tmp_path / "taken" / "letter.txt").write_text("mine")
     (tmp_path / "bad.json").write_text('{"minute": "now"}')
     cases: dict[str, tuple[object, ...]] = {
-        "cannot be read": ("--replay", tmp_path / "none.json"),
+        "does not exist": ("--replay", tmp_path / "none.json"),
         "minute: wanted an ISO 8601 time": ("--replay", tmp_path / "bad.json"),
         "is there already": ("--home", tmp_path / "taken"),
         "--archive: must be sqlite:PATH": ("--archive", "postgres://here/cars"),

@@ -153,7 +153,7 @@ class EdgeProcess(Mortal):
         self.outbox = SqliteOutbox(spool / "outbox.db")
         moving: Any = self.outbox
         moving._move = self.guard("move", self.outbox._move, ("inside", "after"))
-        seen: Any = Seam(self, self.outbox, ("add", "settle", "forget", "forget_unsent"))
+        seen: Any = Seam(self, self.outbox, ("add", "replace", "settle", "lose", "forget", "forget_unsent"))
         self.seen_outbox = seen
         self.seen_writer: Any = Seam(self, self.writer, ("declare",))
         self.began_ms = self.outbox.ran_ms

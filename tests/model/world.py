@@ -178,8 +178,9 @@ class World(Road):
         """The agent runs, and takes up what an earlier run left behind, as spool.py has it."""
         edge = self.edge = EdgeProcess(self.spool, self.random, self.car_key)
         self.begin_session(0)
-        last_row, ended_ms = edge.writer.last_row(edge.reader.file_id), self.now_ms + self.base_ms
-        edge.outbox.follow(edge.reader.file_id, last_row, self.session_name, ended_ms, edge.writer.bare())
+        file_id = edge.reader.file_id
+        last_row, bare, at_ms = edge.writer.last_row(file_id), edge.writer.bare(), self.now_ms + self.base_ms
+        edge.outbox.follow(file_id, last_row, self.session_name, at_ms, bare)
         self._declare()
         edge.link.kept(edge.outbox.waiting(), fresh=False)
         self.compact()

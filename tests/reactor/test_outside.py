@@ -4,7 +4,7 @@ import os
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import pytest
 from twisted.internet.defer import ensureDeferred
@@ -183,6 +183,29 @@ def test_a_store_that_is_away_is_told_and_is_not_when_it_answers_again(monkeypat
     assert view.unready() == []
     cloud.session.attached = False
     assert view.unready() == ["no session with the router"]
+
+
+def test_a_packet_that_cannot_be_fed_is_counted_until_a_version_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_stored: object) -> Never:
+        raise KeyError("a key of another version")
+
+    monkeypatch.setattr(wamp_intake, "events", broken)
+    cloud = Cloud()
+    cloud.hear(sealed(), sealed(n=1))
+    assert numbers(now(CloudOutside(cloud.intake).metrics()))["unfit_packets",] == 2
+    assert cloud.archive.counts()["pending"] == 2
+
+
+def test_the_intake_does_not_turn_while_the_archives_lane_hangs() -> None:
+    cloud = Cloud()
+    found: list[int] = []
+    cloud.intake.turned = lambda: found.append(1)
+    cloud.lane.held = True
+    for _ in range(3):
+        cloud.intake.sweep()
+    assert found == []
+    cloud.lane.release()
+    assert found == [1]
 
 
 def test_the_intake_turns_with_each_look_and_each_feeding_whatever_the_stores_say_and_not_while_one_hangs() -> None:

@@ -84,7 +84,7 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self.outbox = SqliteOutbox(directory / "outbox.db")
-        self.remakes: dict[int, str] = {}
+        self.remakes: dict[int, bytes] = {}
         self.link = WampLink(
             self.clock,
             "car_one",
@@ -93,9 +93,17 @@ class Bench:
             as_lane(InlineLane()),
             wamp_trust(self.clock, SERVER),
             lambda: 77,
-            lambda seq: self.remakes.pop(seq, None),
+            self.remake,
         )
         self.session = Session()
+
+    def remake(self, seq: int) -> str | None:
+        """Seal a packet again as a test says; not at all where it says nothing."""
+        sealed = self.remakes.get(seq)
+        if sealed is None:
+            return None
+        self.outbox.replace(seq, sealed, receipt.digest(sealed))
+        return receipt.digest(sealed)
 
     def join(self) -> Session:
         self.session = Session()
@@ -348,8 +356,7 @@ def test_forged_and_foreign_receipts_are_told_apart_and_settle_nothing(bench: Be
 def test_a_packet_for_a_key_that_the_server_has_no_more_is_sealed_again_and_published(bench: Bench) -> None:
     bench.keep(1)
     session = bench.join()
-    bench.outbox.replace(1, b"sealed anew", receipt.digest(b"sealed anew"))
-    bench.remakes[1] = receipt.digest(b"sealed anew")
+    bench.remakes[1] = b"sealed anew"
     bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
     bench.clock.advance(8)
     assert session.packets == [b"sealed 1", b"sealed anew"]

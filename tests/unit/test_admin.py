@@ -133,6 +133,11 @@ def test_a_device_is_invited_suspended_resumed_changed_and_shown(
     assert code.fingerprint == enrolment.fingerprint((home / "server.pub.json").read_text())
     assert (shown()["state"], shown()["account"]) == ("invited", "acme")
     assert shown()["code"].startswith("open until")
+    with Registry.open(home / "registry.db") as registry:
+        invited, invitation = registry.device("car_one"), registry.invitation("car_one")
+    assert invited is not None
+    assert invitation is not None
+    assert invitation.expires_ms - invited.changed_ms == 24 * 3600 * 1000
     assert code.text() not in str(list(home.rglob("*")))
     assert not [path for path in home.rglob("*") if path.is_file() and code.secret in path.read_bytes()]
     assert run(["device", "invite", "car_one", *where]) == 0

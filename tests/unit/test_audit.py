@@ -140,6 +140,16 @@ def test_a_cut_still_shows_when_the_log_has_grown_again(path: Path) -> None:
         verified(path)
 
 
+def test_an_entry_that_was_given_its_own_new_hash_shows_at_the_next(path: Path) -> None:
+    with AuditLog.open(path) as log:
+        first, second, *_ = log.entries()
+    detail = sqlite_audit._json(second.detail)
+    new = sqlite_audit._hash(first.hash, 2, second.at_ms, second.action, "nobody", second.subject, detail)
+    tampered(path, f"UPDATE audit SET by = 'nobody', hash = '{new}' WHERE seq = 2")  # noqa: S608 - hex digits
+    with pytest.raises(BrokenChainError, match="entry 3: was changed, or one before it was"):
+        verified(path)
+
+
 def test_a_log_made_anew_shows_against_a_head_that_was_noted(path: Path, tmp_path: Path) -> None:
     noted = verified(path)
     assert verified(path, noted) == noted
@@ -301,13 +311,16 @@ def test_two_that_write_at_once_make_one_chain(path: Path) -> None:
     assert verified(path).seq >= 15
 
 
-def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path) -> None:
-    """An entry that cannot be written takes the change with it."""
+@pytest.mark.parametrize("table", ["audit", "device"])
+def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path, table: str) -> None:
+    """Whichever of them cannot be written takes the other with it."""
     with closing(sqlite3.connect(home / "registry.db")) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        db.execute(f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with Registry.open(home / "registry.db", write=True) as registry:
+        before = registry.audit.head()
         with pytest.raises(UnavailableError, match="disk full"):
             registry.set_state("car_one", "revoked", 1)
         device = registry.device("car_one")
+        assert registry.audit.head() == before
     assert device is not None
     assert device.state == "active"

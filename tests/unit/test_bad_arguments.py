@@ -1,5 +1,7 @@
 """Evil command lines and evil answers: one line on standard error and an exit code, never a traceback."""
 
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,42 @@ def test_a_recording_that_is_none_is_one_short_error(tmp_path: Path, text: str) 
 def test_a_recording_without_end_is_not_read() -> None:
     with pytest.raises(UnreadableRecordingError, match="more than"):
         load_recording(Path("/dev/zero"))
+
+
+MINUTE: Any = {"id": "b", "packet": {"start": "2026-11-21T10:05:00Z"}}
+PAGES: tuple[Any, ...] = (
+    None, [], {}, 5, "x", {"minutes": None, "more": False}, {"minutes": [{}], "more": False}, {"minutes": []},
+    {"minutes": [], "more": True}, {"minutes": [MINUTE], "more": True}, {"minutes": [None], "more": True},
+    {"minutes": [MINUTE | {"packet": {"start": "now"}}], "more": False},
+)  # fmt: skip
+
+
+def asked(question: Callable[[Any], Any], answers: Iterator[Any]) -> Any:  # noqa: ANN401 - what the question returns
+    async def call(*_: object) -> Any:  # noqa: ANN401 - whatever comes
+        return next(answers)
+
+    try:
+        question(call).send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_is_none_or_never_the_last_is_told_as_such(page: object) -> None:
+    with pytest.raises(BadInputError, match="not how an answer looks"):
+        asked(operate._paging("car_one", None, None, lambda _one: None), repeat(page))
+    if page:
+        with pytest.raises(BadInputError, match="not how an answer looks"):
+            asked(operate._every_device, repeat(page))
+
+
+def test_pages_are_handed_on_as_they_come_and_put_together() -> None:
+    taken: list[object] = []
+    last = MINUTE | {"id": "c"}
+    pages = [{"minutes": [MINUTE], "more": True}, {"minutes": [last], "more": False}]
+    asked(operate._paging("car_one", None, None, taken.append), iter(pages))
+    assert taken == [MINUTE, last]
+    assert asked(operate._every_device, iter([[{"id": "a"}, {"id": "b"}], [{"id": "c"}], []])) == [
+        {"id": "a"}, {"id": "b"}, {"id": "c"},
+    ]  # fmt: skip

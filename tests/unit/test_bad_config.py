@@ -13,8 +13,11 @@ from components import settings as settings_file
 from components.cloud import config as cloud_config
 from components.cloud import keys
 from components.edge import config as edge_config
-from components.keyfile import read_key_file, write_secret
-from components.wire.errors import ConfigError
+from components.edge import sqlite_spool
+from components.edge.agent import edge_component
+from components.keyfile import make_key, read_key_file, write_key_file, write_secret
+from components.wamp_transport import transport
+from components.wire.errors import ConfigError, OperatorError
 
 EDGE = {
     "device.id": '"car_one"',
@@ -56,7 +59,17 @@ def edge_toml(**changes: str) -> str:
         ("obd.port", "'socket://elm:99999'", "must be auto"),
         ("obd.port", "'socket://elm'", "must be auto"),
         ("obd.port", '"/dev/tty\\u0000"', "must be auto"),
+        ("obd.port", '"/dev/tty\\nUSB0"', "must be auto"),
+        ("obd.port", "'ttyUSB0'", "must be auto"),
         ("modem.port", "'http://modem'", "must be auto"),
+        ("vehicle.gear_ratios", "3.1", "must be a list of numbers"),
+        ("vehicle.gear_ratios", "[1e-300]", "must be up to 24"),
+        ("vehicle.gear_ratios", f"[{'1.0,' * 25}]", "must be up to 24"),
+        ("vehicle.final_drive", "1e-300", "must be 0.05..20"),
+        ("vehicle.tyre", "'205/55 R00'", "must be like"),
+        ("vehicle.tyre", "'000/00 R16'", "must be like"),
+        ("spool.dir", '"a\\u001b[2J"', "must be a path"),
+        ("spool.dir", "'" + "a/" * 3_000 + "'", "must be a path"),
         ("vehicle.gear_ratios", "[inf]", "must be a list of numbers"),
         ("vehicle.gear_ratios", "[[3.1]]", "must be a list of numbers"),
         ("vehicle.tyre", "'٢٠٥/55 R16'", "must be like"),
@@ -103,7 +116,8 @@ def test_an_evil_text_is_one_short_message(tmp_path: Path, text: str, fault: str
 @pytest.mark.parametrize(
     "url",
     ["", "ws://", "ws:///ws", "ws://:8080", "http://a", "ws://a:0", "ws://a:99999", "ws://a b", "ws://u:p@a", "ws://[::1",
-     "ws://a/\\u0000", "ws://ä", "wss://a:x", "WS://" + "a" * 3_000],
+     "ws://a/\\u0000", "ws://ä", "wss://a:x",
+     "ws://.", "ws://-", "ws://a..b", "ws://%00", "ws://a\\\\b", "ws://" + "a" * 64, "WS://" + "a" * 3_000],
 )  # fmt: skip
 def test_what_is_no_url_of_a_router_is_refused_at_both_ends(tmp_path: Path, url: str) -> None:
     path = tmp_path / "some.toml"
@@ -147,6 +161,26 @@ def test_what_is_no_small_text_file_is_refused_without_waiting_or_filling_the_me
     path = evil_files(tmp_path)[kind]
     for read in (edge_config.load, cloud_config.read_server):
         assert str(path) in refusal(path, read)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "large", "zero"])
+def test_a_ca_that_is_none_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+    path = evil_files(tmp_path)[kind]
+    refusal(path, lambda ca: transport("wss://127.0.0.1/ws", ca))
+
+
+@pytest.mark.parametrize("role", ["admin", "persister"])
+def test_a_key_of_another_role_is_not_the_devices(tmp_path: Path, role: str) -> None:
+    write_key_file(tmp_path / "device.key", make_key("car_one", role))
+    (tmp_path / "edge.toml").write_text(edge_toml())
+    message = refusal(tmp_path / "edge.toml", lambda path: edge_component(edge_config.load(path)))
+    assert f"is the key of car_one, {role}" in message
+
+
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "spool.lock")
+    with pytest.raises(OperatorError, match=r"spool\.lock is no file: remove it"):
+        sqlite_spool.lock(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "large", "latin"])

@@ -280,6 +280,12 @@ def test_an_envelope_for_a_key_that_the_server_has_no_more_is_sealed_for_the_new
     assert [read(parse(one.open({"f" * 16: server_private_key()}))) for one in sealed] == before
 
 
+def test_a_packet_of_which_a_row_is_gone_is_not_made_again_of_the_rest(road: Road) -> None:
+    sql("DELETE FROM rows WHERE seq = 2")(road.writer.path)
+    assert newer(road).remake(1) is None
+    assert newer(road).remake(2) is not None
+
+
 def test_what_cannot_be_sealed_again_is_declared_or_counts_as_refused(road: Road) -> None:
     road.writer.forget(road.outbox.first_row_kept(road.reader.file_id) + 120, 1000)
     sql("UPDATE packets SET envelope = randomblob(900) WHERE seq = 1")(road.outbox.path)

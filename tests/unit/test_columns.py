@@ -88,6 +88,7 @@ def spoilt() -> list[tuple[str, Any]]:
         change("a form of another signal", "columns", "rpm", to={"e": 0, "d": [900, None]}),
         change("values where the car sends codes", "columns", "dtc_ff", to={"v": [1, None]}),
         change("one value too many", "columns", "rpm", "d", to=[3600, None, None]),
+        change("more values than readings", "columns", "climb", to={"e": 1, "d": [1, 1, 1]}),
         change("more than two bytes", "columns", "rpm", "d", 0, to=65536),
         change("less than none", "columns", "rpm", "d", 0, to=-1),
         change("an exponent of 8", "columns", "climb", to={"e": 8, "d": [1, None]}),

@@ -16,9 +16,11 @@ from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
 from components.keyfile import KeyFile, make_key
+from components.wamp_procedure import INVALID
 from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import ConfigError
+from components.wire.topics import ENROL, REKEY
 from tests.edge_parts import InlineLane, as_lane
 
 BUNDLE = "the server's bundle"
@@ -116,6 +118,21 @@ def test_a_used_code_opens_nothing_for_a_device_that_was_shut_out(desk: Desk, st
     assert desk.state()[0] == state
 
 
+def test_what_does_not_fit_a_procedure_is_refused_before_it_is_run(desk: Desk) -> None:
+    offered: dict[str, Any] = {}
+
+    class Session:
+        async def register(self, procedure: object, uri: str, **_: object) -> None:
+            offered[uri] = procedure
+
+    ensureDeferred(desk.procedures.attend(cast("Any", Session())))
+    for uri in (ENROL, REKEY):
+        for arguments, named in (((), {}), (("",) * 9, {}), ((), {"x": 1})):
+            found: list[Any] = []
+            ensureDeferred(offered[uri](*arguments, details=None, **named)).addErrback(found.append)
+            assert found[0].value.error == INVALID
+
+
 def test_a_code_that_is_too_old_is_refused(desk: Desk) -> None:
     assert desk.enrol(desk.code(hours=0), KEY) == "code_expired"
     assert desk.state() == ("invited", "")
@@ -147,6 +164,13 @@ def test_who_reads_the_registry_cannot_make_the_code_of_it(desk: Desk) -> None:
     assert code.text().encode() not in held
     assert "0123" not in repr(code)
     assert code.secret.hex() not in repr(code)
+
+
+def test_every_secret_and_every_signature_is_for_one_device_and_one_purpose() -> None:
+    code, other = (Code(device, bytes(16), bytes(16)) for device in ("car_one", "car_two"))
+    seeds = [one.proof_key().private_bytes_raw().hex() for one in (code, other)]
+    assert len({code.ticket(), other.ticket(), *seeds}) == 4
+    assert enrolment.rekeying("car_one", "aa", "bb") != enrolment.enrolment("car_one", "aa", "bb")
 
 
 def test_five_wrong_tries_lock_a_code_for_good_and_all_are_in_the_log_by_their_number(desk: Desk) -> None:

@@ -108,12 +108,21 @@ def test_what_is_no_feed_is_one_line_with_the_forms_and_without_its_password(uri
             "colour: not an option.*partitions: must be 1..9999.*prefix: ",
         ),
         ("sqlite:", "no file in sqlite:"),
+        ("sqlite:/", "no file in sqlite:/"),
+        ("sqlite:.", "no file in sqlite:."),
+        ("sqlite:a\0b", "no file in sqlite:a"),
         ("sqlite://feed.db", "no file in sqlite://feed.db: write sqlite:PATH"),
     ],
 )
 def test_a_wrong_feed_uri_is_told_every_fault_at_once(uri: str, fault: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=fault):
         open_feed(uri, tmp_path)
+
+
+def test_a_file_that_a_mongodb_uri_names_and_that_is_missing_is_told(tmp_path: Path) -> None:
+    for opening in (open_archive, open_archive_reader):
+        with pytest.raises(ConfigError, match=r"not a MongoDB URI .*No such file"):
+            opening(f"mongodb://h/db?tls=true&tlsCAFile={tmp_path}/none.pem", tmp_path)
 
 
 def test_a_missing_file_is_told_to_a_reader(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """The suites: RFC 9180's own vector through the code that seals and the code that opens, and each against the other."""
 
+import base64
 from typing import Any, Final
 
 import pytest
 from Crypto.Protocol import DH, HPKE
-from Crypto.PublicKey import ECC
+from Crypto.PublicKey import ECC, RSA
 from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.wire import suites
 from components.wire.errors import RejectedError
-from components.wire.suites import HPKE_SUITE, SUITES, Sealed
+from components.wire.suites import HPKE_SUITE, RSA_SUITE, SUITES, Sealed
+from tests.edge_parts import server_rsa
 
 # The vector that accompanies RFC 9180 for mode 0, kem 0x0020, kdf 0x0001, aead 0x0002 (test-vectors.json of
 # cfrg/draft-irtf-cfrg-hpke, which the RFC's appendix A names; the appendix itself prints AES-128-GCM only), its first
@@ -115,3 +117,19 @@ def test_a_key_for_signing_is_no_key_for_sealing() -> None:
     key: Any = ECC.generate(curve="Ed25519").public_key().export_key(format="PEM")
     with pytest.raises(ValueError, match=r"."):
         SUITES[suites.RSA_SUITE].read_key(key + "\n")
+
+
+@pytest.mark.parametrize("bits", [900, 9000])
+def test_an_rsa_key_of_no_sane_length_is_none(bits: int) -> None:
+    der = RSA.construct((2 ** (bits - 1) + 1, 65537), consistency_check=False).export_key("DER")
+    with pytest.raises(ValueError, match="of 1024 to 8192 bits"):
+        SUITES[RSA_SUITE].read_key(as_public_pem(der))
+
+
+def test_a_private_key_under_the_name_of_a_public_one_is_none() -> None:
+    with pytest.raises(ValueError, match="no public key"):
+        SUITES[RSA_SUITE].read_key(as_public_pem(server_rsa().export_key("DER")))
+
+
+def as_public_pem(der: bytes) -> str:
+    return f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"

@@ -1,6 +1,8 @@
 """Orders and what a vehicle makes of them, on a clock of the test's own: no thread, no port."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from components.virtual_car.faults import FAULTS
 from components.virtual_car.marked import MarkedDrive
 from components.virtual_car.orders import OrderError, parse_order
 from components.virtual_car.pids import ITEMS
+from components.virtual_car.recording import UnreadableRecordingError, load_recording
 from components.virtual_car.scenario import UnreadableScenarioError, load_scenario
 from components.virtual_car.vehicle import Options, Vehicle
 
@@ -224,6 +227,7 @@ def test_a_scenario_may_be_toml_or_json(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "moments: wanted a list"),
         ('{"moments": [7]}', "moments[0]: wanted an object"),
         ('{"moments": [{"fault": null}]}', "moments[0].at_s: wanted seconds"),
@@ -236,6 +240,14 @@ def test_a_scenario_that_cannot_be_played_says_where_it_is_wrong(tmp_path: Path,
     with pytest.raises(UnreadableScenarioError) as caught:
         load_scenario(path)
     assert str(caught.value).startswith(f"{path}: {says}")
+
+
+@pytest.mark.parametrize("load", [load_scenario, load_recording])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    path = tmp_path / "pipe.json"
+    os.mkfifo(path)
+    with pytest.raises((UnreadableScenarioError, UnreadableRecordingError), match="is not a file"):
+        load(path)
 
 
 NOISE = st.binary(max_size=24) | st.sampled_from(
