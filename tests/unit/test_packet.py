@@ -1,6 +1,7 @@
 """Packets: the same packet, the same bytes; any other bytes, one kind of error."""
 
 import contextlib
+import dataclasses
 import json
 from typing import Any
 
@@ -193,6 +194,28 @@ def test_statistics_that_values_can_have_are_read() -> None:
     assert packet.read(found).summary["rpm"]["stdev"] == 1e-14
 
 
+@pytest.mark.parametrize(
+    ("start_ms", "period_s"), [(START_MS - START_MS % 7000, 7), (START_MS + 30_000, 60), (1000, 5)]
+)
+def test_a_start_that_begins_no_period_of_a_minute_is_rejected_although_the_id_is_right(
+    start_ms: int, period_s: int
+) -> None:
+    found = packet.pack(minute((), start_ms=start_ms, period_s=period_s))
+    with pytest.raises(RejectedError, match="not the start of a period"):
+        packet.read(packet.parse(found))
+
+
+@pytest.mark.parametrize("at_ms", [-1, 59_999, 60_000])
+def test_a_reading_outside_the_period_is_rejected_and_its_last_millisecond_is_inside(at_ms: int) -> None:
+    one = Reading(START_MS + at_ms, {}, dict.fromkeys(BY_KEY, "no_data"))
+    found = packet.parse(packet.pack(minute((one,))))
+    if at_ms == 59_999:
+        assert packet.read(found).readings == (one,)
+        return
+    with pytest.raises(RejectedError, match="times are not in order inside the period"):
+        packet.read(found)
+
+
 def test_readings_out_of_order_are_rejected() -> None:
     empty = dict.fromkeys(BY_KEY, "no_data")
     found = tuple(Reading(START_MS + at, {}, empty) for at in (0, 2, 1))
@@ -223,6 +246,33 @@ def test_more_readings_than_allowed_are_rejected() -> None:
     with pytest.raises(RejectedError, match="at most 6000") as refused:
         packet.read(packet.parse(packet.pack(minute(found))), with_readings=False)
     assert refused.value.code == "schema"
+
+
+@pytest.mark.parametrize("key", ["dtcs", "gaps", "lost"])
+def test_a_list_has_a_thousand_entries_at_most_and_losses_are_not_told_of_where_there_are_none(key: str) -> None:
+    loss = packet.Lost(None, START_MS, START_MS + 1, "readings", 1, "bound")
+    found: Any = packet.parse(packet.pack(dataclasses.replace(full(), lost=(loss,))))
+    found[key] *= 1000
+    assert len(getattr(packet.read(found), key)) == 1000
+    found[key] += found[key][:1]
+    with pytest.raises(RejectedError, match=f"{key}: must be a list of"):
+        packet.read(found)
+    found[key] = []
+    if key == "lost":
+        with pytest.raises(RejectedError, match="lost: must be a list of 1"):
+            packet.read(found)
+    else:
+        assert len(getattr(packet.read(found), key)) == 0
+
+
+def test_headings_that_cancel_out_have_a_count_and_no_mean_and_nothing_else_has() -> None:
+    found: Any = form()
+    found["summary"]["heading"] = {"count": 2}
+    assert packet.read(found).summary["heading"] == {"count": 2}
+    for key, figures in (("heading", {"count": 0, "mean": 1.0}), ("speed", {"count": 2})):
+        spoilt = form() | {"summary": {**found["summary"], key: figures}}
+        with pytest.raises(RejectedError, match=f"summary.{key}: has all statistics, or a count of 0 only"):
+            packet.read(spoilt)
 
 
 def test_two_readings_at_one_moment_are_kept() -> None:

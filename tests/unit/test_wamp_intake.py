@@ -334,8 +334,10 @@ def test_receipts_wait_for_nothing_that_the_feed_wants_of_the_archive(cloud: Clo
     assert cloud.archive.to_feed == {plain().id, plain(1).id}, "marked beside, in the feed's lane"
     cloud.feed.publish = publish  # type: ignore[method-assign]
     cloud.feed_lane.release()
-    cloud.feed_lane.held = True
+    cloud.feed_lane.held, cloud.archive.away = True, True
     cloud.intake.sweep()
+    cloud.archive.away = False
+    assert cloud.intake.trouble["archive"] == "", "asked beside, in the feed's lane"
     cloud.hear(sealed(n=2))
     assert cloud.statuses() == ["stored"] * 3
     cloud.feed_lane.release()
