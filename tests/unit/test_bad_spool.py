@@ -229,6 +229,17 @@ def test_tables_that_are_changed_under_a_reader_are_the_files_fault(road: Road) 
         road.reader.readings_after(0, 1)
 
 
+def test_a_file_that_is_locked_is_not_taken_for_another_ones(tmp_path: Path) -> None:
+    schema = "CREATE TABLE one (a)"
+    sql(schema)(tmp_path / "a.db")
+    held, asking = (sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0) for _ in range(2))
+    held.execute("BEGIN EXCLUSIVE")
+    assert sqlite_spool.has_form(asking, schema)
+    assert not sqlite_spool.has_form(held, "CREATE TABLE one (a, b)")
+    held.close()
+    asking.close()
+
+
 def test_a_row_of_another_hand_costs_one_commit_and_not_all_that_follow(road: Road) -> None:
     sql("INSERT INTO rows SELECT max(seq) + 1, 'x', 'audit', 0, '{}', 0 FROM rows")(road.writer.path)
     with pytest.raises(sqlite3.IntegrityError):
