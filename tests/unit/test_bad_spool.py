@@ -255,6 +255,16 @@ def test_a_body_of_another_kind_is_a_corrupt_row(road: Road, body: str) -> None:
     assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 29}
 
 
+def test_a_reading_whose_kind_has_a_flipped_bit_is_a_corrupt_row_and_is_forgotten_in_its_turn(road: Road) -> None:
+    sql("UPDATE rows SET kind = 'readinf' WHERE seq IN (20, 140)")(road.writer.path)
+    road.compactor.compact(closing=True)
+    (last,) = [
+        one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.start_ms > T0 + MINUTE
+    ]
+    assert (len(last.readings or ()), [gap.reason for gap in last.gaps]) == (29, ["corrupt"])
+    assert road.writer.forget(62, 1000) == 60
+
+
 def test_rows_of_which_none_is_sound_are_not_taken_for_the_next_sessions(road: Road) -> None:
     sql("UPDATE rows SET crc = 0 WHERE seq > 121")(road.writer.path)
     drive(road.writer, TWO, T0 + 60 * MINUTE, 3)
