@@ -7,6 +7,7 @@ router is there.
 
 import random
 import secrets
+import sqlite3
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
@@ -47,7 +48,7 @@ from components.keyfile import KeyFile
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
-from components.wire.errors import ConfigError, UnavailableError
+from components.wire.errors import ConfigError, OdographError, UnavailableError
 
 _DRAIN_S: Final = 30.0
 _AWAY_S: Final = 3.0
@@ -272,7 +273,8 @@ class Agent:
         """Do what the next time, or the next run, can make good if it fails now."""
         try:
             await work()
-        except UnavailableError as error:
+        except (OdographError, sqlite3.Error) as error:
+            # The card or its files, which the log has told of: nobody needs to know where in the code.
             self._log.error("{words}: {error}", words=words, error=error)
         except Exception:  # noqa: BLE001 - recording and delivery go on
             self._log.failure(words)

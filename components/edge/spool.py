@@ -4,6 +4,7 @@ readings.db is written in one lane and outbox.db in another; this moves between 
 forget is decided by `retention`; what is corrupt or full is found by `sqlite_spool`.
 """
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import Ballast, Fault, SpoolFaultError
 from components.lane import Lane
-from components.wire.errors import UnavailableError
+from components.wire.errors import OdographError
 from components.wire.packet import lost_form
 
 _BALLAST_BYTES: Final = 2_000_000
@@ -281,7 +282,8 @@ class Spool:
     async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
         try:
             await work()
-        except UnavailableError as error:
+        except (OdographError, sqlite3.Error) as error:
+            # The card or its files, which the log has told of: nobody needs to know where in the code.
             self._log.error("{words}: {error}", words=words, error=error)
         except Exception:  # noqa: BLE001 - recording and delivery go on
             self._log.failure(words)

@@ -59,6 +59,8 @@ _MAX_SEQ = 2**53
 """Ten rows a second for thirty million years."""
 _MAX_BODY = 1024 * 1024
 """A reading of everything is 2 KB; the codes of a car that has every one there is are some ten."""
+_PACKED = "kind NOT IN ('session', 'identity', 'dtcs', 'audit')"
+"""Readings and losses; and what was one of them before a bit of its kind flipped, which its checksum tells."""
 _COLUMNS = "seq, session, kind, at_ms, body, crc"
 _INSERT = "INSERT INTO rows (seq, session, kind, at_ms, body, crc) VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -136,8 +138,8 @@ class ReadingsWriter(SpoolFile):
         with self._guarded() as db, transaction(db):
             db.execute("UPDATE floor SET seq = max(seq, ?), bare_ms = ?", (before_seq, bare_ms))
             gone = db.execute(
-                "DELETE FROM rows WHERE seq IN (SELECT seq FROM rows "
-                "WHERE kind IN ('reading', 'lost') AND seq < (SELECT seq FROM floor) ORDER BY seq LIMIT ?)",
+                f"DELETE FROM rows WHERE seq IN (SELECT seq FROM rows "  # noqa: S608 - constants
+                f"WHERE {_PACKED} AND seq < (SELECT seq FROM floor) ORDER BY seq LIMIT ?)",
                 (limit,),
             ).rowcount
             # Sessions stand one after another: of those that begin below the floor only the last has readings above
@@ -250,7 +252,7 @@ class ReadingsReader:
         with self._guarded() as db:
             return _read(
                 db.execute(
-                    f"SELECT {_COLUMNS} FROM rows WHERE kind IN ('reading', 'lost') "  # noqa: S608 - constants
+                    f"SELECT {_COLUMNS} FROM rows WHERE {_PACKED} "  # noqa: S608 - constants
                     "AND seq > max(?, (SELECT seq FROM floor) - 1) ORDER BY seq LIMIT ?",
                     (seq, limit),
                 )
@@ -259,7 +261,7 @@ class ReadingsReader:
     def count_after(self, seq: int) -> int:
         """Return how many rows of readings, and of losses, have a greater `seq`."""
         with self._guarded() as db:
-            found = db.execute("SELECT count(*) FROM rows WHERE kind IN ('reading', 'lost') AND seq > ?", (seq,))
+            found = db.execute(f"SELECT count(*) FROM rows WHERE {_PACKED} AND seq > ?", (seq,))  # noqa: S608 - constants
             return int(found.fetchone()[0])
 
     def fact(self, session: str, kind: Kind, up_to_seq: int) -> Row | None:

@@ -183,11 +183,14 @@ def fault(error: sqlite3.Error, directory: Path) -> Fault | None:
 
 
 def has_form(connection: sqlite3.Connection, schema: str) -> bool:
-    """Tell whether the tables are those of the schema still: where not, somebody changed them under a statement."""
+    """Tell whether the tables are those of the schema still: where not, somebody changed them under a statement.
+
+    Where that cannot be told, as the file is locked, they are.
+    """
     try:
         _check_form(connection, schema)
-    except sqlite3.Error:
-        return False
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF not in {*_BROKEN, sqlite3.SQLITE_ERROR}
     return True
 
 

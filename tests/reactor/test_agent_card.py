@@ -154,10 +154,13 @@ def test_on_a_full_card_recording_goes_on_and_the_oldest_unsent_packets_go_and_a
     assert "lost_range" in {one["event"] for one in told}
 
 
-def test_when_both_files_were_broken_at_the_start_that_is_declared_too(config: EdgeConfig) -> None:
+@pytest.mark.parametrize(("names", "content"), [(("readings.db", "outbox.db"), b"garbage"), (("ballast",), b"")])
+def test_when_both_files_were_broken_or_gone_at_the_start_that_is_declared_too(
+    config: EdgeConfig, names: tuple[str, ...], content: bytes
+) -> None:
     config.spool.dir.mkdir()
-    for name in ("readings.db", "outbox.db"):
-        (config.spool.dir / name).write_bytes(b"garbage" * 1000)
+    for name in names:
+        (config.spool.dir / name).write_bytes(content * 1000)
     _, packets, _ = recorded(config, lambda _: None, "corrupt")
     ((loss,),) = [one.lost for one in packets if one.lost]
     assert (loss.session, loss.count, loss.reason, loss.from_ms) == (None, None, "corrupt", loss.to_ms)

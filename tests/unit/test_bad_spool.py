@@ -229,6 +229,17 @@ def test_tables_that_are_changed_under_a_reader_are_the_files_fault(road: Road) 
         road.reader.readings_after(0, 1)
 
 
+def test_a_file_that_is_locked_is_not_taken_for_another_ones(tmp_path: Path) -> None:
+    schema = "CREATE TABLE one (a)"
+    sql(schema)(tmp_path / "a.db")
+    held, asking = (sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0) for _ in range(2))
+    held.execute("BEGIN EXCLUSIVE")
+    assert sqlite_spool.has_form(asking, schema)
+    assert not sqlite_spool.has_form(held, "CREATE TABLE one (a, b)")
+    held.close()
+    asking.close()
+
+
 def test_a_row_of_another_hand_costs_one_commit_and_not_all_that_follow(road: Road) -> None:
     sql("INSERT INTO rows SELECT max(seq) + 1, 'x', 'audit', 0, '{}', 0 FROM rows")(road.writer.path)
     with pytest.raises(sqlite3.IntegrityError):
@@ -242,6 +253,16 @@ def test_a_body_of_another_kind_is_a_corrupt_row(road: Road, body: str) -> None:
     sql(f"UPDATE rows SET body = {body} WHERE seq = 140")(road.writer.path)  # noqa: S608 - a test's
     road.compactor.compact(closing=True)
     assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 29}
+
+
+def test_a_reading_whose_kind_has_a_flipped_bit_is_a_corrupt_row_and_is_forgotten_in_its_turn(road: Road) -> None:
+    sql("UPDATE rows SET kind = 'readinf' WHERE seq IN (20, 140)")(road.writer.path)
+    road.compactor.compact(closing=True)
+    (last,) = [
+        one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.start_ms > T0 + MINUTE
+    ]
+    assert (len(last.readings or ()), [gap.reason for gap in last.gaps]) == (29, ["corrupt"])
+    assert road.writer.forget(62, 1000) == 60
 
 
 def test_rows_of_which_none_is_sound_are_not_taken_for_the_next_sessions(road: Road) -> None:
