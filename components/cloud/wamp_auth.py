@@ -8,7 +8,7 @@ refuses goes into the router's own audit log.
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +44,8 @@ _LOOKS_A_MINUTE: Final = 60
 _RECURSION: Final = 1000
 """Python's own. A library of Crossbar's sets 100,000, and nested JSON of 100 kB then stops the router for minutes."""
 _MAX_UNWRITTEN: Final = 1000
+_MOST_SESSIONS: Final = 100
+"""So many sessions one key may have, but a persister's; who has stolen one must not fill the router with it."""
 _CLEAR_STEPS: Final = ("prepare_clear", "clear_begun", "clear_outcome", "clear_refused")
 
 
@@ -247,12 +249,17 @@ class Gate(ApplicationSession):
         self._write(self._refusals.minute() if self._looks % _LOOKS_A_MINUTE == 0 else [])
 
     def _end_what_holds_no_more(self) -> None:
+        living = Counter(peer.authid for peer in self._joined.values() if not peer.ending)
         for session, peer in list(self._joined.items()):
             if peer.ending:
                 # It was asked to go a second ago and is still there.
                 self._cut(session)
             elif _is_past(peer.standing):
                 self._end(session, peer, "expired")
+            elif living[peer.authid] > _MOST_SESSIONS and peer.standing.role != "persister":
+                # The oldest go: those may be half-open.
+                living[peer.authid] -= 1
+                self._end(session, peer, "too_many_sessions")
         with Registry.open(self._path) as registry:
             head = registry.audit.head()
             if head == self._head:
