@@ -6,7 +6,6 @@ connected: a session that rests on something that holds no more is ended, and wh
 refuses goes into the router's own audit log.
 """
 
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -41,8 +40,6 @@ ENDED: Final = "odograph.error.session_ended"
 LOOK_EVERY_S: Final = 1
 _PROVE_S: Final = 30
 _LOOKS_A_MINUTE: Final = 60
-_RECURSION: Final = 1000
-"""Python's own. A library of Crossbar's sets 100,000, and nested JSON of 100 kB then stops the router for minutes."""
 _MAX_UNWRITTEN: Final = 1000
 _MOST_SESSIONS: Final = 100
 """So many sessions one key may have, but a persister's; who has stolen one must not fill the router with it."""
@@ -72,7 +69,6 @@ class Gate(ApplicationSession):
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
-        sys.setrecursionlimit(_RECURSION)
         self._path = (Path(config.extra["cbdir"]) / config.extra["registry"]).resolve()
         try:
             Registry.open(self._path).close()

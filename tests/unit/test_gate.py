@@ -74,8 +74,7 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
-    monkeypatch.setattr("sys.setrecursionlimit", lambda _: None)  # it is for the router's own process
+def door(tmp_path: Path) -> Door:
     return Door(tmp_path)
 
 
