@@ -191,7 +191,7 @@ def test_who_repeats_a_proof_after_a_goodbye_is_in_nobodys_session_and_is_cut_of
 def test_one_serialization_is_spoken_so_that_nothing_passes_that_its_hearer_cannot_read(
     site: Site, serialization: str
 ) -> None:
-    """It was let in as MessagePack and ended the persister's connection; JSON that nests stopped the router for minutes."""
+    """Nested MessagePack ended the persister's connection, nested JSON stopped the router for minutes."""
     with RawPeer(site.port, serialization=serialization) as peer:
         assert " 400 " in peer.status
 
