@@ -78,6 +78,7 @@ class Gate(ApplicationSession):
             leave_last_words(f"odograph: {error}")
             raise
         self._refusals = Refusals()
+        self._unwritable = ""
         self._unwritten: deque[tuple[int, Note, int]] = deque(maxlen=_MAX_UNWRITTEN)
         self._strangers = Strangers()
         self._tries = Tries()
@@ -310,9 +311,12 @@ class Gate(ApplicationSession):
             try:
                 self._audit.append(at_ms, note.what, note.by, note.whom, note.detail(count))
             except OdographError as error:
-                self.log.warn("not in the audit log yet: {note}: {error}", note=note, error=error)  # noqa: G010
+                if str(error) != self._unwritable:
+                    self.log.warn("entries wait for the audit log: {error}", error=error)  # noqa: G010 - txaio's name
+                self._unwritable = str(error)
                 return
             self._unwritten.popleft()
+        self._unwritable = ""
 
 
 def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, dict[str, str]]:
