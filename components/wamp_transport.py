@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from autobahn.rawsocket.util import parse_url as parse_rawsocket_url
+from autobahn.wamp.exception import ApplicationError
 from autobahn.websocket.util import parse_url as parse_websocket_url
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -78,6 +79,9 @@ def in_words(error: BaseException, url: str, ca: Path | None, *, joined: bool = 
         return f"no TLS with {url}: {', '.join(sorted(reasons)) or error}"
     if not joined and not speaks_tls(url) and isinstance(error, (ConnectionDone, ConnectionLost)):
         return f"the router ended the connection at once: {url} is plain, and it may speak TLS only"
+    if isinstance(error, ApplicationError):
+        # Its own text is that of a programmer.
+        return f"the router says: {' '.join(map(str, error.args)) or error.error}"
     return str(error)
 
 

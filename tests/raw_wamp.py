@@ -1,11 +1,11 @@
-"""A peer made of bytes, for what a real client would never send: WAMP in JSON over a websocket, blocking."""
+"""A peer made of bytes, for what a real client would never send: WAMP in CBOR over a websocket, blocking."""
 
-import json
 import socket
 import struct
 import time
 from typing import Any, Final, Self
 
+import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.keyfile import KeyFile
@@ -23,12 +23,13 @@ _ROLES: Final[dict[str, dict[str, object]]] = {"publisher": {}, "subscriber": {}
 class RawPeer:
     """A connection to the router's websocket port; `with RawPeer(port) as peer`."""
 
-    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, source: str = "127.0.0.1", serialization: str = "cbor") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
         head = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        self._socket.sendall(f"{head}{key}Sec-WebSocket-Protocol: wamp.2.json\r\n\r\n".encode())
+        self._socket.sendall(f"{head}{key}Sec-WebSocket-Protocol: wamp.2.{serialization}\r\n\r\n".encode())
         self._file = self._socket.makefile("rb")
+        self.status = self._file.readline().decode()
         while self._file.readline().strip():
             pass
 
@@ -41,11 +42,11 @@ class RawPeer:
 
     def send(self, *messages: object) -> None:
         """Send WAMP messages, together."""
-        self._socket.sendall(b"".join(_frame(json.dumps(one).encode()) for one in messages))
+        self._socket.sendall(b"".join(_frame(cbor2.dumps(one)) for one in messages))
 
-    def send_text(self, text: str) -> None:
+    def send_bytes(self, content: bytes) -> None:
         """Send what may be no message."""
-        self._socket.sendall(_frame(text.encode()))
+        self._socket.sendall(_frame(content))
 
     def hear(self) -> Any:  # noqa: ANN401 - a WAMP message
         """Return the next message, answering pings; EOFError where the connection ended instead."""
@@ -60,8 +61,8 @@ class RawPeer:
                 raise EOFError from None
             if first & 15 == 9:
                 self._socket.sendall(_frame(payload, 10))
-            elif first & 15 == 1:
-                return json.loads(payload)
+            elif first & 15 == 2:
+                return cbor2.loads(payload)
         raise TimeoutError
 
     def join(self, key: KeyFile) -> list[Any]:
@@ -101,7 +102,7 @@ def hello(authid: str, pubkey: str = "", method: str = "cryptosign") -> list[Any
     return [1, REALM, details]
 
 
-def _frame(payload: bytes, opcode: int = 1) -> bytes:
+def _frame(payload: bytes, opcode: int = 2) -> bytes:
     size = len(payload)
     if size < 126:
         head = bytes([0x80 | opcode, 0x80 | size])

@@ -40,6 +40,7 @@ from components.wire.bundle import key_id
 from components.wire.errors import ConfigError, RefusedError, UnavailableError
 from components.wire.topics import check_id
 
+_REKEY_EVERY_MS: Final = 600_000
 _BUSY_TIMEOUT_S: Final = 2.0
 _MAX_ROW: Final = 1024 * 1024
 """Bytes; of a longer row, which odograph never writes, nothing is read into memory."""
@@ -293,7 +294,8 @@ class Registry:
     def rekey_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
         """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.
 
-        With the key that it has already, nothing changes. ConfigError when it is not active, or had that key before.
+        With the key that it has already, nothing changes. ConfigError when it is not active, had that key before, or
+        changed its key just now: neither the registry nor its log may be filled by a device that goes on and on.
         """
         check_pubkey(pubkey)
         with self._writing():
@@ -303,6 +305,10 @@ class Registry:
             if one.pubkey != pubkey:
                 if self._had(one, pubkey):
                     raise ConfigError(f"{device_id} had this key before", "make a new one")
+                query = "SELECT max(until_ms) FROM old_key WHERE device = ?"
+                (until_ms,) = self._connection.execute(query, (device_id,)).fetchone()
+                if until_ms is not None and until_ms - OLD_KEY_MS > now_ms - _REKEY_EVERY_MS:
+                    raise ConfigError(f"{device_id} changed its key just now", "try again in ten minutes")
                 self._note(now_ms, "device.rekeyed", device_id, {"pubkey": [one.pubkey, pubkey]})
                 one = self._give_key(one, pubkey, now_ms + OLD_KEY_MS, now_ms)
         return one

@@ -6,9 +6,8 @@ connected: a session that rests on something that holds no more is ended, and wh
 refuses goes into the router's own audit log.
 """
 
-import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,9 +40,9 @@ ENDED: Final = "odograph.error.session_ended"
 LOOK_EVERY_S: Final = 1
 _PROVE_S: Final = 30
 _LOOKS_A_MINUTE: Final = 60
-_RECURSION: Final = 1000
-"""Python's own. A library of Crossbar's sets 100,000, and nested JSON of 100 kB then stops the router for minutes."""
 _MAX_UNWRITTEN: Final = 1000
+_MOST_SESSIONS: Final = 100
+"""So many sessions one key may have, but a persister's; who has stolen one must not fill the router with it."""
 _CLEAR_STEPS: Final = ("prepare_clear", "clear_begun", "clear_outcome", "clear_refused")
 
 
@@ -70,7 +69,6 @@ class Gate(ApplicationSession):
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
-        sys.setrecursionlimit(_RECURSION)
         try:
             self._path = _registry_path(config.extra)
             Registry.open(self._path).close()
@@ -80,6 +78,7 @@ class Gate(ApplicationSession):
             leave_last_words(f"odograph: {error}")
             raise
         self._refusals = Refusals()
+        self._unwritable = ""
         self._unwritten: deque[tuple[int, Note, int]] = deque(maxlen=_MAX_UNWRITTEN)
         self._strangers = Strangers()
         self._tries = Tries()
@@ -247,12 +246,17 @@ class Gate(ApplicationSession):
         self._write(self._refusals.minute() if self._looks % _LOOKS_A_MINUTE == 0 else [])
 
     def _end_what_holds_no_more(self) -> None:
+        living = Counter(peer.authid for peer in self._joined.values() if not peer.ending)
         for session, peer in list(self._joined.items()):
             if peer.ending:
                 # It was asked to go a second ago and is still there.
                 self._cut(session)
             elif _is_past(peer.standing):
                 self._end(session, peer, "expired")
+            elif living[peer.authid] > _MOST_SESSIONS and peer.standing.role != "persister":
+                # The oldest go: those may be half-open.
+                living[peer.authid] -= 1
+                self._end(session, peer, "too_many_sessions")
         with Registry.open(self._path) as registry:
             head = registry.audit.head()
             if head == self._head:
@@ -310,9 +314,12 @@ class Gate(ApplicationSession):
             try:
                 self._audit.append(at_ms, note.what, note.by, note.whom, note.detail(count))
             except OdographError as error:
-                self.log.warn("not in the audit log yet: {note}: {error}", note=note, error=error)  # noqa: G010
+                if str(error) != self._unwritable:
+                    self.log.warn("entries wait for the audit log: {error}", error=error)  # noqa: G010 - txaio's name
+                self._unwritable = str(error)
                 return
             self._unwritten.popleft()
+        self._unwritable = ""
 
 
 def _registry_path(extra: Mapping[str, object]) -> Path:

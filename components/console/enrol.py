@@ -22,7 +22,7 @@ _NEW_CODE: Final = "ask for a new code: odograph device invite ID, on the server
 _REASONS: Final = {
     "authentication": "there is no open code for {device}: it was mistyped, is older than 24 hours, or was replaced",
     "code_used": "this code was used already, for another key",
-    "key_had_before": "the key in this --home was {device}'s before and is shut out: choose another --home",
+    "key_had_before": "the key in this --home was {device}'s before and is shut out",
     "code_expired": "this code is older than 24 hours",
     "code_locked": "this code was tried too often",
     "wrong_proof": "this code is not the one of {device}",
@@ -59,7 +59,8 @@ def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
         text = blocking(lambda reactor: join_and_ask(reactor, router, who, question))
     except RefusedError as error:
         words = _REASONS.get(error.reason, error.message).format(device=code.device)
-        raise RefusedError(error.reason, words, _NEW_CODE) from error
+        hint = "choose another --home" if error.reason == "key_had_before" else _NEW_CODE
+        raise RefusedError(error.reason, words, hint) from error
     if enrolment.fingerprint(text) != code.fingerprint:
         raise RefusedError(
             "bundle", "what came is not the server's bundle: somebody on the way has changed it", _NEW_CODE

@@ -3,13 +3,16 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import cbor2
 import pytest
 from autobahn.wamp.message import Goodbye
 from twisted.internet.defer import Deferred
 
 from components.cloud import strangers
+from components.keyfile import read_key_file
 from components.wire import topics
 from tests.journey_fleet import odograph, one_line, until
 from tests.raw_wamp import ABORT, GOODBYE, WELCOME, RawPeer, hello
@@ -184,14 +187,30 @@ def test_who_repeats_a_proof_after_a_goodbye_is_in_nobodys_session_and_is_cut_of
     assert ended == ["changed", "not_let_in"]
 
 
-def test_nested_text_from_a_stranger_does_not_keep_the_router_from_its_work(site: Site) -> None:
-    """It did for minutes: a library of Crossbar's lifts Python's limit to nesting."""
-    with RawPeer(site.port) as stranger:
-        stranger.send_text("[" * 100_000)
-        with site.peer(site.add("car_beside", "device")) as car:
-            assert car.publish(topics.packet("car_beside"), b"envelope").id
-        with pytest.raises(EOFError):
-            stranger.hear()
+@pytest.mark.parametrize("serialization", ["json", "msgpack", "json.batched", "ubjson"])
+def test_one_serialization_is_spoken_so_that_nothing_passes_that_its_hearer_cannot_read(
+    site: Site, serialization: str
+) -> None:
+    """Nested MessagePack ended the persister's connection, nested JSON stopped the router for minutes."""
+    with RawPeer(site.port, serialization=serialization) as peer:
+        assert " 400 " in peer.status
+
+
+def test_what_nests_too_deep_ends_its_senders_connection_and_no_hearers(site: Site) -> None:
+    device = site.add("car_nested", "device")
+    with site.peer(read_key_file(site.home.persister_key)) as persister:
+        persister.subscribe(topics.packet_prefix(topics.shard("car_nested")), "prefix")
+        for depth in (397, 398, 399, 400, 401, 100_000):
+            with RawPeer(site.port) as car:
+                car.join(device)
+                head = cbor2.dumps([16, 1, {"acknowledge": True}, topics.packet("car_nested"), None])[:-1]
+                car.send_bytes(head + b"\x81" * depth + b"\0")
+                with suppress(EOFError):
+                    assert car.hear()[0] == 17
+        with site.peer(device) as car:
+            car.publish(topics.packet("car_nested"), b"envelope")
+        persister.hear(2)
+        assert persister.events[-1][3] == (b"envelope",)
 
 
 def test_of_the_connections_of_one_address_that_do_not_join_only_so_many_stay(site: Site) -> None:

@@ -74,8 +74,7 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
-    monkeypatch.setattr("sys.setrecursionlimit", lambda _: None)  # it is for the router's own process
+def door(tmp_path: Path) -> Door:
     return Door(tmp_path)
 
 
@@ -141,18 +140,34 @@ def test_what_cannot_be_written_is_written_when_it_can_in_its_order_and_with_its
         assert log.verify().seq == 2
 
 
-@pytest.mark.parametrize("end", ["expired", "revoked"])
-def test_who_may_not_any_more_prepares_and_does_not_clear(
-    door: Door, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tina = door.by_key(door.add("tina", "technician", expires_ms=_now_ms() + 60_000))
-    ended: list[int] = []
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sessions that the gate asks to go."""
+    found: list[int] = []
 
     def kill(_: Gate, session: int, __: str) -> Any:  # noqa: ANN401 - a Deferred
-        ended.append(session)
+        found.append(session)
         return succeed(None)
 
     monkeypatch.setattr(Gate, "_kill", kill)
+    return found
+
+
+def test_one_key_has_so_many_sessions_and_the_oldest_go(door: Door, ended: list[int]) -> None:
+    keys = {role: door.add(f"one_{role}", role) for role in ("device", "viewer", "persister")}
+    sessions = {role: [door.by_key(key) for _ in range(103)] for role, key in keys.items()}
+    for role, found in sessions.items():
+        for session in found:
+            door.may(session, f"one_{role}", role, "odograph.fleet.bundle")
+    door.gate._end_what_holds_no_more()
+    assert ended == [*sessions["device"][:3], *sessions["viewer"][:3]]
+
+
+@pytest.mark.parametrize("end", ["expired", "revoked"])
+def test_who_may_not_any_more_prepares_and_does_not_clear(
+    door: Door, end: str, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tina = door.by_key(door.add("tina", "technician", expires_ms=_now_ms() + 60_000))
     prepare, clear = device_procedure("car_one", "prepare_clear"), device_procedure("car_one", "clear_dtcs")
     assert door.may(tina, "tina", "technician", prepare)
     if end == "revoked":

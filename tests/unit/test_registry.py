@@ -361,6 +361,17 @@ def test_packets_of_the_key_before_are_known_for_45_days_and_by_that_device_only
             registry.rekey_device("car_one", "ff" * 32, 5000)
 
 
+def test_a_device_that_changes_its_key_on_and_on_is_slowed_down(path: Path) -> None:
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+        registry.add_device("car_two", "ee" * 32, 1)
+        registry.rekey_device("car_one", "cd" * 32, 1000)
+        with pytest.raises(ConfigError, match="changed its key just now: try again in ten minutes"):
+            registry.rekey_device("car_one", "ef" * 32, 600_999)
+        registry.rekey_device("car_two", "ab" * 31 + "00", 1000)
+        registry.rekey_device("car_one", "ef" * 32, 601_000)
+
+
 def test_a_sender_is_known_by_the_key_that_its_packet_names_now_and_before_and_no_longer(path: Path) -> None:
     kids = [bundle.key_id(bytes.fromhex(key)) for key in (KEY, "cd" * 32, "ef" * 32)]
     now_ms = time.time_ns() // 1_000_000

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from autobahn.wamp.exception import ApplicationError
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.error import ConnectionLost
@@ -99,3 +100,10 @@ def test_each_reason_is_said_in_words(ca: Path) -> None:
     lost = ConnectionLost()
     assert in_words(lost, "ws://router.example.org/ws", None, joined=True) == str(lost)
     assert in_words(lost, url, ca) == str(lost)
+
+
+def test_what_the_router_says_is_told_in_its_words() -> None:
+    error = ApplicationError("odograph.error.session_ended", "your time is over")
+    assert in_words(error, "ws://127.0.0.1:8080/ws", None) == "the router says: your time is over"
+    error = ApplicationError("wamp.close.system_shutdown")
+    assert in_words(error, "ws://127.0.0.1:8080/ws", None) == "the router says: wamp.close.system_shutdown"
