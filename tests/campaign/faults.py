@@ -13,10 +13,14 @@ from typing import Any, Final, Literal
 from tests.campaign.doomed import POINTS
 from tests.campaign.ground import CARS, PERIOD_S, PERSISTERS, SMALL_DISK_CAR, Ground, NotInTimeError, until
 from tests.campaign.oracle import Oracle
+from tests.campaign.spools import Spool
 from tests.journey_fleet import odograph
 
 _REACH_S: Final = 40.0
 """A doomed process reaches its point within this, unless what else is broken keeps it from there."""
+_LOOK_EVERY_S: Final = 0.1
+_TIDIED_S: Final = 1.0
+"""When the card has room again, the edge is done with making some within this."""
 _BOTH: Final = tuple(PERSISTERS)
 _EVERYTHING: Final = (*CARS, *PERSISTERS, "router", "kafka", "ferretdb")
 
@@ -155,13 +159,24 @@ def ended_in_mid_batch(part: str) -> Fault:
 def full_disk(for_s: float) -> Fault:
     """The card of one car takes no byte more for a while."""
 
-    def run(ground: Ground, _: Oracle) -> None:
+    def run(ground: Ground, oracle: Oracle) -> None:
         if not ground.small_disk:
             raise NotHereError("a tmpfs cannot be mounted here: run it as root")
+        spool = oracle.spools[SMALL_DISK_CAR]
+        spool.was_full = True
+        # What is forgotten now must have been seen before.
         with ground.full_disk():
-            time.sleep(for_s)
+            _look_for(spool, for_s)
+        _look_for(spool, _TIDIED_S)
 
     return _fault("full disk", f"card full for {for_s:.1f} s", [SMALL_DISK_CAR], run)
+
+
+def _look_for(spool: Spool, for_s: float) -> None:
+    end = time.monotonic() + for_s
+    while time.monotonic() < end:
+        spool.look()
+        time.sleep(_LOOK_EVERY_S)
 
 
 def feed_away(for_s: float) -> Fault:

@@ -162,15 +162,15 @@ class Ground:
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:
-        """Leave no byte on the card of SMALL_DISK_CAR while the block runs."""
-        ballast = self.car(SMALL_DISK_CAR).spool / "ballast"
+        """Leave no byte on the card of SMALL_DISK_CAR while the block runs: another program has taken it all."""
+        filler = self.car(SMALL_DISK_CAR).directory / "card" / "filler"
         try:
-            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
                 while file.write(bytes(4096)):
                     pass
             yield
         finally:
-            ballast.unlink(missing_ok=True)
+            filler.unlink(missing_ok=True)
 
     def end_agents(self) -> None:
         """Let every edge close the packet in hand, deliver and end; NotInTimeError when one does not end well."""
@@ -220,11 +220,14 @@ class Ground:
         car.config.write_text(car.config.read_text().replace(self.fleet.urls.devices, url))
         self.fleet.cars.append(car)
         if car.device == SMALL_DISK_CAR:
-            car.spool.mkdir(mode=0o700)
-            options = ["-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=700", "odograph-campaign", str(car.spool)]
+            card = car.directory / "card"
+            (card / "spool").mkdir(parents=True)
+            options = ["-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=700", "odograph-campaign", str(card)]
             self.small_disk = subprocess.run(["mount", *options], check=False, capture_output=True).returncode == 0
+            (card / "spool").mkdir(mode=0o700, exist_ok=True)
+            car.spool.symlink_to(card / "spool")
             if self.small_disk:
-                self._stack.callback(subprocess.run, ["umount", "--lazy", str(car.spool)], check=False)
+                self._stack.callback(subprocess.run, ["umount", "--lazy", str(card)], check=False)
                 # Everybody else of the stack ends first.
                 self._stack.callback(self.fleet.__exit__)
 

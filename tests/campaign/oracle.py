@@ -23,7 +23,7 @@ from kafka.errors import KafkaError
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.campaign.ground import NotInTimeError, until
+from tests.campaign.ground import PERIOD_S, NotInTimeError, until
 from tests.campaign.proxy import Direction, Watch
 from tests.campaign.spools import Sealed, Spool
 
@@ -52,6 +52,24 @@ class Seen:
     at_ms: int
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a stored packet says is lost: so many packets of a session, ms UTC."""
+
+    session: str | None
+    from_ms: int
+    to_ms: int
+    count: int | None
+    reason: str
+
+    def covers(self, packet: Sealed) -> bool:
+        """Whether it tells of this packet, and for a reason that it had."""
+        reasons = {"rejected"} if packet.state == "rejected" else {"bound", "card_full"}
+        end_ms = packet.start_ms + PERIOD_S * 1000
+        inside = self.from_ms <= packet.start_ms and end_ms <= self.to_ms
+        return inside and self.session == packet.session and self.reason in reasons
+
+
 @dataclass
 class Oracle:
     """Watches receipts and counts in the stores.
@@ -77,6 +95,7 @@ class Oracle:
     _places: dict[Any, int] = field(default_factory=dict)
     _unsure: list[Seen] = field(default_factory=list)
     _delivered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _promised: set[str] = field(default_factory=set)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, mongo_port: int, kafka_port: int, spools: Mapping[str, Path]) -> None:
@@ -121,7 +140,9 @@ class Oracle:
                 seen = Seen(one["packet"], one["envelope"], one["status"], time.time_ns() // 1_000_000)
                 with self._guard:
                     self.counts[f"receipts {seen.status}"] += 1
-                    self.answered[persister] += seen.status in {"stored", "duplicate"}
+                    if seen.status in {"stored", "duplicate"}:
+                        self.answered[persister] += 1
+                        self._promised.add(seen.envelope)
                 self._check(seen, late=False)
 
     def _check(self, seen: Seen, *, late: bool) -> None:
@@ -179,28 +200,49 @@ class Oracle:
         committed = {device: set(spool.sealed) for device, spool in self.spools.items()}
         began = time.monotonic()
         try:
-            until(lambda: not self._unreceipted(committed), LIVE_S, "receipts do not flow")
+            until(lambda: not self._owed(committed), LIVE_S, "receipts do not flow")
         except NotInTimeError as error:
-            self.violations.append(f"{error}: {sorted(self._unreceipted(committed))}")
+            self.violations.append(f"{error}: {sorted(self._owed(committed))}")
         self._took("until all was receipted", began)
         self._count()
 
-    def _unreceipted(self, committed: Mapping[str, set[str]]) -> set[str]:
+    def _owed(self, committed: Mapping[str, set[str]]) -> set[str]:
         self.look()
-        return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].waiting()}
+        for spool in self.spools.values():
+            if any(one.forgotten and one.is_owed for one in spool.sealed.values()):
+                self._explain(spool)
+        return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].owed()}
+
+    def _explain(self, spool: Spool) -> None:
+        """Find out what became of packets that a card has forgotten before their receipts were seen on it."""
+        declared = self.declared(spool.device)
+        for one in spool.sealed.values():
+            if one.forgotten and one.is_owed:
+                one.declared = any(each.covers(one) for each in declared)
+                if not one.declared and one.state == "waiting" and one.hashes & self._promised:
+                    one.state = "receipted"
+
+    def declared(self, device: str) -> set[Declared]:
+        """Return the packets that stored packets of that device say are lost."""
+        try:
+            found = list(self._database["packets"].find({"packet.lost": {"$exists": True}}, {"packet.lost": True}))
+        except PyMongoError:
+            return set()
+        told = [
+            one for document in found if document["_id"].startswith(f"{device}/") for one in document["packet"]["lost"]
+        ]
+        return {
+            Declared(one["session"], _ms(one["from"]), _ms(one["to"]), one["count"], one["reason"])
+            for one in told
+            if one["what"] == "packets"
+        }
 
     def _count(self) -> None:
         with self._guard:
             unsure, self._unsure = self._unsure, []
         for seen in unsure:
             self._check(seen, late=True)
-        for spool in self.spools.values():
-            self.violations += [f"vanished: {what}" for what in spool.vanished]
-            spool.vanished.clear()
-            for one in spool.sealed.values():
-                if one.state == "receipted" and one.id not in self._verified:
-                    self._verified.add(one.id)
-                    self._verify(spool, one)
+        self._count_packets()
         # Kafka may still be coming back: what it has is read the next time.
         with suppress(KafkaError):
             self._read_feed()
@@ -212,6 +254,15 @@ class Oracle:
                 del self._unfed[id_]
                 self.violations.append(f"not fed within {FED_S:.0f} s: {id_}")
 
+    def _count_packets(self) -> None:
+        for spool in self.spools.values():
+            self.violations += [f"vanished: {what}" for what in spool.vanished]
+            spool.vanished.clear()
+            for one in spool.sealed.values():
+                if (one.state == "receipted" or one.declared) and one.id not in self._verified:
+                    self._verified.add(one.id)
+                    self._verify(spool, one)
+
     def _still_unfed(self) -> bool:
         self._count()
         return bool(self._unfed)
@@ -219,7 +270,8 @@ class Oracle:
     def _verify(self, spool: Spool, one: Sealed) -> None:
         found = self._database["packets"].find_one({"_id": one.id})
         if found is None:
-            self.violations.append(f"lost: {one.id} has its receipt and is not stored")
+            if not one.declared:
+                self.violations.append(f"lost: {one.id} has its receipt and is not stored")
             return
         if hashlib.sha256(found["envelope"]).hexdigest() not in one.hashes:
             self.violations.append(f"{one.id}: the stored envelope is not what the edge sealed")
@@ -274,6 +326,9 @@ class Oracle:
         except NotInTimeError as error:
             self.violations.append(f"{error}: {sorted(self._unfed)[:5]} of {len(self._unfed)}")
         self._took("until all was fed", began)
+        self._count_stores()
+
+    def _count_stores(self) -> None:
         sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
         receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
         rejected = {id_: one for id_, one in sealed.items() if one.state == "rejected"}
@@ -282,7 +337,7 @@ class Oracle:
         self.violations += [f"stored {times} times: {id_}" for id_, times in stored.items() if times > 1]
         self.violations += [f"stored, and no edge has sealed it: {id_}" for id_ in stored.keys() - sealed.keys()]
         self.violations += [f"lost: {id_}" for id_ in receipted - stored.keys()]
-        self.violations += [f"without a receipt at the end: {id_}" for id_ in sealed.keys() - receipted - set(rejected)]
+        self.violations += [f"neither receipted nor declared lost: {id_}" for id_, one in sealed.items() if one.is_owed]
         self.violations += [
             f"fed, and not stored: {id_}" for id_ in {e.rpartition("/")[0] for e in self._fed} - set(stored)
         ]
@@ -297,6 +352,7 @@ class Oracle:
         if conflicts := self._database["conflicts"].count_documents({}):
             self.violations.append(f"{conflicts} conflicts")
         for spool in self.spools.values():
+            self._weigh(spool)
             self.violations += [f"recorded, and in no packet: {id_}" for id_ in spool.periods() - spool.sealed.keys()]
             self.counts["readings lost with a broken readings.db"] += sum(
                 not any(one.session == session and at in spool.in_period(one) for one in spool.sealed.values())
@@ -307,6 +363,20 @@ class Oracle:
         self.counts["stored"] = len(stored)
         self.counts["dead letters"] = len(letters)
         self.counts["lost"] = len(receipted - stored.keys())
+        self.counts["declared lost"] = sum(one.declared for one in sealed.values())
+        self.counts["declared lost, and stored all the same"] = sum(
+            one.declared and one.id in stored for one in sealed.values()
+        )
+        self.counts["forgotten after their receipt"] = sum(
+            one.forgotten and not one.declared for one in sealed.values()
+        )
+
+    def _weigh(self, spool: Spool) -> None:
+        """Hold what is declared lost against what is gone: nothing is declared that is there."""
+        for told in self.declared(spool.device):
+            gone = sum(one.forgotten and told.covers(one) and one.state != "receipted" for one in spool.sealed.values())
+            if told.count != gone:
+                self.violations.append(f"{spool.device} declares {told}, and {gone} of its packets are gone")
 
     def _took(self, what: str, began: float) -> None:
         self.longest_s[what] = max(self.longest_s.get(what, 0.0), time.monotonic() - began)

@@ -1,12 +1,13 @@
 """What the edges have recorded and sealed, read from the SQLite files themselves with nothing of the product's code.
 
-It remembers all that it has seen, so that what vanishes is noticed.
+It remembers all that it has seen: an edge may forget, on its card, what is elsewhere or is said to be lost, and whether
+that is so is asked here and by the oracle.
 """
 
 import hashlib
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,12 +20,23 @@ from tests.campaign.ground import PERIOD_S
 
 @dataclass
 class Sealed:
-    """A committed packet: the SHA-256 of every envelope that was ever sealed for it, and what became of it."""
+    """A committed packet.
+
+    Attributes:
+        hashes: The SHA-256 of every envelope that was ever sealed for it.
+        state: As it stood in the outbox last: waiting, receipted or rejected.
+        forgotten: It is in the outbox no more.
+        declared: Some stored packet says that it is lost.
+        epoch: Of the outbox that it was last seen in.
+    """
 
     id: str
     device: str
     hashes: set[str] = field(default_factory=set)
     state: str = "waiting"
+    forgotten: bool = False
+    declared: bool = False
+    epoch: str = ""
 
     @property
     def session(self) -> str:
@@ -34,6 +46,20 @@ class Sealed:
     def start_ms(self) -> int:
         return start_of(self.id)
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether its receipt is to come, or, where it is forgotten without one, the word that it is lost."""
+        return not self.declared and (self.state == "waiting" or (self.state == "rejected" and self.forgotten))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of readings.db is."""
+
+    kind: str
+    session: str
+    at_ms: int
+
 
 @dataclass
 class Spool:
@@ -41,8 +67,9 @@ class Spool:
 
     Attributes:
         times: Of every reading that was ever seen, ms UTC, by session, in the order of recording.
-        vanished: What was committed and is not there any more though its file is.
+        vanished: What no edge may forget, and is not there any more though its file is.
         given_up: Sessions of a readings.db that was broken: what was not sealed of them is lost.
+        was_full: The card was full once: only then, in the days of a campaign, may anything be forgotten.
     """
 
     device: str
@@ -51,21 +78,31 @@ class Spool:
     times: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     vanished: list[str] = field(default_factory=list)
     given_up: set[str] = field(default_factory=set)
-    _rows_of: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _packets_of: dict[str, int] = field(default_factory=dict)
+    was_full: bool = False
+    _gone: list[Row] = field(default_factory=list)
+    _rows_of: dict[int, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
+    _last_of: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _packets_of: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def look(self) -> bool:
         """Read both files afresh; False when one cannot be read just now."""
         try:
             self._look_at_outbox()
             self._look_at_readings()
+            if self._gone:
+                # Their packet may have been made after the first look.
+                self._look_at_outbox()
         except sqlite3.Error:
             return False
+        gone, self._gone = self._gone, []
+        for row in gone:
+            if self._packet_of(row.session, row.at_ms) not in self.sealed:
+                self.vanished.append(f"{self.device}: {row}, of which no packet is made")
         return True
 
-    def waiting(self) -> set[str]:
-        """Return the ids of packets that have no receipt, as of the last look."""
-        return {one.id for one in self.sealed.values() if one.state == "waiting"}
+    def owed(self) -> set[str]:
+        """Return the ids of packets whose receipt, or loss, is still to be told, as of the last look."""
+        return {one.id for one in self.sealed.values() if one.is_owed}
 
     def receipted(self) -> set[str]:
         """Return the ids of packets that are stored, as the edge has heard."""
@@ -73,11 +110,8 @@ class Spool:
 
     def periods(self) -> set[str]:
         """Return the id of every packet that the readings seen so far are to be in, except of what was given up."""
-        found = set()
-        for session, times in self.times.items():
-            for start_ms in {at - at % (PERIOD_S * 1000) for at in times}:
-                found.add(f"{self.device}/{session}/{_name(start_ms)}")
-        return {one for one in found if one.split("/")[1] not in self.given_up}
+        kept = ((session, times) for session, times in self.times.items() if session not in self.given_up)
+        return {self._packet_of(session, at_ms) for session, times in kept for at_ms in times}
 
     def in_period(self, packet: Sealed) -> list[int]:
         """Return the times of the readings that are to be in a packet."""
@@ -105,37 +139,68 @@ class Spool:
                 # It is being made just now.
                 return
             ((epoch,),) = epochs
-            after = self._packets_of.get(epoch, 0)
-            rows = db.execute("SELECT seq, id, envelope FROM packets WHERE seq > ? ORDER BY seq", (after,)).fetchall()
-            for seq, id_, envelope in rows:
+            last = self._packets_of[epoch]
+            for seq, id_, envelope in db.execute("SELECT seq, id, envelope FROM packets WHERE seq > ?", (last,)):
                 one = self.sealed.setdefault(id_, Sealed(id_, self.device))
                 one.hashes.add(hashlib.sha256(envelope).hexdigest())
-                self._packets_of[epoch] = seq
+                one.epoch = epoch
+                self._packets_of[epoch] = max(self._packets_of[epoch], seq)
             states = dict(db.execute("SELECT id, state FROM packets"))
-        if len(states) != self._packets_of.get(epoch, 0):
-            self.vanished.append(f"{self.device}: {len(states)} of {self._packets_of[epoch]} packets in the outbox")
-        for id_, state in states.items():
-            self.sealed[id_].state = state
+        for one in self.sealed.values():
+            # Those of a file that was broken are made again from their rows.
+            forgotten = one.epoch == epoch and one.id not in states
+            if forgotten and not one.forgotten and not self.was_full:
+                self.vanished.append(f"{one.id}, {one.state}, from a card with room")
+            one.forgotten = forgotten
+            one.state = states.get(one.id, one.state)
 
     def _look_at_readings(self) -> None:
         with self._open("readings.db") as db:
             if db is None:
                 return
             (file_id,) = db.execute("PRAGMA application_id").fetchone()
-            last, seen = self._rows_of.get(file_id, (0, 0))
-            rows = db.execute("SELECT seq, session, kind, at_ms FROM rows WHERE seq > ? ORDER BY seq", (last,))
+            known, last = self._rows_of[file_id], self._last_of[file_id]
             (there,) = db.execute("SELECT count(*) FROM rows WHERE seq <= ?", (last,)).fetchone()
-            if there != seen:
-                self.vanished.append(f"{self.device}: {there} of {seen} rows in readings.db")
-            for seq, session, kind, at_ms in rows:
-                if kind == "reading":
-                    self.times[session].append(at_ms)
-                last, seen = seq, seen + 1
-            self._rows_of[file_id] = last, seen
+            left = set(known)
+            if there != len(known):
+                left = {seq for (seq,) in db.execute("SELECT seq FROM rows WHERE seq <= ?", (last,))}
+            new = db.execute(
+                "SELECT seq, session, kind, at_ms FROM rows WHERE seq > ? ORDER BY seq", (last,)
+            ).fetchall()
+            (floor,) = db.execute("SELECT seq FROM floor").fetchone()
+        gone = {seq: known.pop(seq) for seq in set(known) - left}
+        for seq, session, kind, at_ms in new:
+            known[seq] = Row(kind, session, at_ms)
+            self._last_of[file_id] = seq
+            if kind == "reading":
+                self.times[session].append(at_ms)
+        self._gone += [row for row in gone.values() if row.kind == "reading"]
+        self.vanished += [f"{self.device}: {gone[seq]}: {why}" for seq, why in self._wrongly_gone(gone, known, floor)]
+
+    def _wrongly_gone(self, gone: Mapping[int, Row], left: Mapping[int, Row], floor: int) -> Iterator[tuple[int, str]]:
+        """Yield which rows may not be forgotten whatever became of their packets, and why."""
+        read = {row.session for seq, row in left.items() if row.kind == "reading" and seq >= floor} if gone else set()
+        for seq, row in gone.items():
+            if not self.was_full:
+                yield seq, "the card has room"
+            elif seq >= floor:
+                yield seq, f"the file says that all from {floor} on is there"
+            elif row.kind == "audit":
+                yield seq, "the audit trail stays"
+            elif row.kind not in {"reading", "lost"} and row.session in read:
+                yield seq, "its session has readings still"
+
+    def _packet_of(self, session: str, at_ms: int) -> str:
+        return f"{self.device}/{session}/{_name(at_ms - at_ms % (PERIOD_S * 1000))}"
 
     def _open(self, name: str) -> Any:  # noqa: ANN401 - a connection that closes itself, or a None that does
         path = self.directory / name
-        return closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) if path.exists() else nullcontext()
+        if not path.exists():
+            return nullcontext()
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        # One moment of the file for all that is read of it.
+        db.execute("BEGIN")
+        return closing(db)
 
 
 def start_of(packet_id: str) -> int:

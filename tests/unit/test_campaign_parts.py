@@ -137,6 +137,13 @@ class Collections(dict[str, Any]):
                     raise PyMongoError
                 return self.get(wanted["_id"])
 
+            def find(self, wanted: dict[str, Any], _fields: object = None) -> list[Any]:
+                """Know two questions: for all, and for those that declare something."""
+                return [one for one in self.values() if not wanted or "lost" in one["packet"]]
+
+            def count_documents(self, _wanted: object) -> int:
+                return len(self)
+
         self[name] = Collection()
         return self[name]
 
@@ -237,20 +244,201 @@ def test_an_event_that_comes_again_with_another_content_is_a_violation(oracle: O
     assert len(oracle.violations) == 1
 
 
-def test_a_packet_that_vanishes_from_an_outbox_is_noticed(tmp_path: Path) -> None:
-    spool = Spool("car_01", tmp_path)
-    with closing(sqlite3.connect(tmp_path / "outbox.db")) as db:
-        db.execute("CREATE TABLE meta (epoch TEXT)")
-        db.execute("INSERT INTO meta VALUES ('e')")
-        db.execute("CREATE TABLE packets (seq INTEGER PRIMARY KEY, id TEXT, envelope BLOB, state TEXT)")
-        db.execute("INSERT INTO packets VALUES (1, ?, x'00', 'waiting')", (PACKET,))
-        db.commit()
-        assert spool.look()
-        assert (spool.waiting(), spool.vanished) == ({PACKET}, [])
-        db.execute("DELETE FROM packets")
-        db.commit()
-        assert spool.look()
-    assert len(spool.vanished) == 1
+class Card:
+    """A spool directory with the two files as an edge writes them, as far as the oracle reads them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.spool = Spool("car_01", directory, was_full=True)
+        self.outbox = sqlite3.connect(directory / "outbox.db", isolation_level=None)
+        self.outbox.executescript(
+            "CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
+            "CREATE TABLE packets (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, envelope BLOB, state TEXT)"
+        )
+        self.readings = sqlite3.connect(directory / "readings.db", isolation_level=None)
+        self.readings.executescript(
+            "CREATE TABLE rows (seq INTEGER PRIMARY KEY, session TEXT, kind TEXT, at_ms INTEGER);"
+            "CREATE TABLE floor (seq INTEGER); INSERT INTO floor VALUES (0)"
+        )
+
+    def packet(self, state: str) -> None:
+        """Keep PACKET."""
+        self.outbox.execute("INSERT INTO packets (id, envelope, state) VALUES (?, ?, ?)", (PACKET, b"sealed", state))
+
+    def record(self, kind: str, at_ms: int = START_MS) -> None:
+        """Write a row."""
+        self.readings.execute("INSERT INTO rows (session, kind, at_ms) VALUES (?, ?, ?)", (SESSION, kind, at_ms))
+
+    def forget(self, rows: str, floor: int) -> None:
+        """Let go of rows."""
+        self.readings.execute("UPDATE floor SET seq = ?", (floor,))
+        self.readings.execute(f"DELETE FROM rows WHERE {rows}")  # noqa: S608 - a test's own
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[Card]:
+    made = Card(tmp_path)
+    with closing(made.outbox), closing(made.readings):
+        yield made
+
+
+LOST = {
+    "session": SESSION,
+    "from": "2026-11-21T10:05:00.000Z",
+    "to": "2026-11-21T10:05:05.000Z",
+    "what": "packets",
+    "count": 1,
+    "reason": "card_full",
+}
+
+
+def declaring(**different: object) -> dict[str, Any]:
+    """Return a later packet of the same car, which says what is lost."""
+    return {"_id": f"car_01/{SESSION}/20261121T101000Z", "packet": {"lost": [LOST | different]}}
+
+
+def owed(oracle: Oracle, card: Card, state: str) -> bool:
+    """Let the card forget PACKET, and return whether the oracle wants to hear more of it."""
+    oracle.spools = {"car_01": card.spool}
+    card.packet(state)
+    card.spool.look()
+    card.outbox.execute("DELETE FROM packets")
+    return bool(oracle._owed({"car_01": {PACKET}}))
+
+
+@pytest.mark.parametrize(
+    ("state", "different"),
+    [
+        ("waiting", None),
+        ("waiting", {"what": "readings"}),
+        ("waiting", {"session": "0" * 16}),
+        ("waiting", {"session": None}),
+        ("waiting", {"from": "2026-11-21T10:05:00.001Z"}),
+        ("waiting", {"to": "2026-11-21T10:05:04.999Z"}),
+        ("waiting", {"reason": "rejected"}),
+        ("waiting", {"reason": "corrupt"}),
+        ("rejected", None),
+        ("rejected", {"reason": "card_full"}),
+    ],
+)
+def test_a_packet_forgotten_without_a_receipt_is_owed_until_a_stored_packet_declares_it(
+    oracle: Oracle, card: Card, state: str, different: dict[str, object] | None
+) -> None:
+    if different is not None:
+        document = declaring(**different)
+        oracle._database["packets"][document["_id"]] = document
+    assert owed(oracle, card, state)
+    right = declaring(reason="rejected" if state == "rejected" else "card_full")
+    oracle._database["packets"][right["_id"]] = right
+    assert not oracle._owed({"car_01": {PACKET}})
+    assert card.spool.sealed[PACKET].declared
+
+
+def test_what_another_car_declares_explains_nothing(oracle: Oracle, card: Card) -> None:
+    oracle._database["packets"]["car_02/x"] = declaring() | {"_id": "car_02/x"}
+    assert owed(oracle, card, "waiting")
+
+
+def test_a_packet_whose_receipt_passed_before_it_was_forgotten_must_be_in_the_archive(
+    oracle: Oracle, card: Card
+) -> None:
+    oracle._promised.add(hashlib.sha256(b"sealed").hexdigest())
+    assert not owed(oracle, card, "waiting")
+    oracle._count_packets()
+    (violation,) = oracle.violations
+    assert "is not stored" in violation
+
+
+def test_a_receipted_packet_that_is_forgotten_and_then_gone_from_the_archive_is_a_violation(
+    oracle: Oracle, card: Card
+) -> None:
+    oracle._database["packets"][PACKET] = stored(readings={"at": [0]})
+    card.record("reading")
+    assert not owed(oracle, card, "receipted")
+    oracle._count_packets()
+    oracle._count_stores()
+    assert oracle.violations == []
+    assert oracle.counts["forgotten after their receipt"] == 1
+    del oracle._database["packets"][PACKET]
+    oracle._count_stores()
+    assert oracle.violations == [f"lost: {PACKET}"]
+
+
+def test_a_packet_declared_lost_is_counted_and_what_is_declared_and_there_is_a_violation(
+    oracle: Oracle, card: Card
+) -> None:
+    oracle._database["packets"]["car_01/x"] = declaring()
+    oracle._database["packets"][f"car_01/{SESSION}/20261121T101000Z"] = declaring()
+    assert not owed(oracle, card, "waiting")
+    oracle._weigh(card.spool)
+    assert oracle.violations == []
+    oracle._database["packets"]["car_01/x"] = declaring(count=2)
+    oracle._weigh(card.spool)
+    (violation,) = oracle.violations
+    assert "1 of its packets are gone" in violation
+
+
+def test_a_card_with_room_forgets_nothing(oracle: Oracle, card: Card) -> None:
+    card.spool.was_full = False
+    card.record("reading")
+    card.spool.look()
+    card.forget("seq = 1", floor=2)
+    assert not owed(oracle, card, "receipted")
+    card.spool.look()
+    packet, row = sorted(card.spool.vanished)
+    assert "from a card with room" in row + packet
+    assert "the card has room" in row + packet
+
+
+@pytest.mark.parametrize(
+    ("kinds", "gone", "floor", "words"),
+    [
+        (["session", "reading", "reading"], "seq = 2", 3, None),
+        (["session", "reading", "lost"], "true", 4, None),
+        (["session", "reading", "reading"], "seq = 2", 2, "all from 2 on is there"),
+        (["audit", "reading", "reading"], "seq <= 2", 3, "the audit trail stays"),
+        (["session", "reading", "reading"], "seq <= 2", 3, "has readings still"),
+    ],
+)
+def test_rows_of_a_full_card_go_in_order_and_what_tells_of_them_with_the_last(
+    card: Card, kinds: list[str], gone: str, floor: int, words: str | None
+) -> None:
+    card.packet("waiting")
+    for kind in kinds:
+        card.record(kind)
+    assert card.spool.look()
+    card.forget(gone, floor)
+    assert card.spool.look()
+    assert [words in one for one in card.spool.vanished if words] == ([True] if words else [])
+    assert len(card.spool.times[SESSION]) == kinds.count("reading")
+
+
+def test_a_reading_that_goes_before_its_packet_is_made_is_a_violation(card: Card) -> None:
+    card.packet("waiting")
+    card.record("reading", START_MS + 5_000)
+    assert card.spool.look()
+    card.forget("true", floor=2)
+    assert card.spool.look()
+    (violation,) = card.spool.vanished
+    assert "of which no packet is made" in violation
+
+
+def test_a_reading_that_is_gone_stays_noted_while_the_outbox_cannot_be_read(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card.record("reading")
+    assert card.spool.look()
+    card.forget("true", floor=2)
+    looks = iter([None, sqlite3.OperationalError("busy"), None, None])
+
+    def look() -> None:
+        if (error := next(looks)) is not None:
+            raise error
+
+    monkeypatch.setattr(card.spool, "_look_at_outbox", look)
+    assert not card.spool.look()
+    assert card.spool.vanished == []
+    assert card.spool.look()
+    assert len(card.spool.vanished) == 1
 
 
 def test_a_seed_is_a_plan() -> None:
