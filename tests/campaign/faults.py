@@ -1,28 +1,30 @@
-"""What can go wrong: every row of the crash table as a scenario with a name, and random faults drawn from a seed.
+"""What can go wrong; `scenarios` says which of it a campaign is made of.
 
 A fault breaks something, waits until that has had its effect where it can know (a condition), and mends it.
 """
 
-import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from tests.campaign.doomed import POINTS
-from tests.campaign.ground import CARS, PERIOD_S, PERSISTERS, SMALL_DISK_CAR, Ground, NotInTimeError, until
+from tests.campaign.ground import CARS, FAKETIME, PERIOD_S, PERSISTERS, SMALL_DISK_CAR, Ground, NotInTimeError, until
 from tests.campaign.oracle import Oracle
+from tests.campaign.proxy import Direction
 from tests.campaign.spools import Spool
 from tests.journey_fleet import odograph
 
 _REACH_S: Final = 40.0
 """A doomed process reaches its point within this, unless what else is broken keeps it from there."""
+_TAKES_EFFECT_MS: Final = 2_000
+"""What a persister had in hand when a device was shut out may still be stored."""
 _LOOK_EVERY_S: Final = 0.1
 _TIDIED_S: Final = 1.0
 """When the card has room again, the edge is done with making some within this."""
 _BOTH: Final = tuple(PERSISTERS)
-_EVERYTHING: Final = (*CARS, *PERSISTERS, "router", "kafka", "ferretdb")
 
 
 class NotReachedError(Exception):
@@ -77,6 +79,27 @@ def hung(part: str, for_s: float, name: str = "") -> Fault:
         ground.resume(part)
 
     return _fault("SIGSTOP", name or f"stop {part} for {for_s:.1f} s", [part], run)
+
+
+def half_a_frame(wire: str, way: Direction, for_s: float, *, goes_on: bool, name: str = "") -> Fault:
+    """A connection stalls in the middle of a frame (of TLS, on a car's), and then goes on, or is cut there."""
+
+    def run(ground: Ground, _: Oracle) -> None:
+        proxy = ground.proxies[wire]
+        proxy.halve(way)
+        try:
+            until(lambda: proxy.is_stalled, _REACH_S, f"a frame goes {way} {wire}")
+            time.sleep(for_s)
+            if not goes_on:
+                proxy.cut()
+        except NotInTimeError as error:
+            raise NotReachedError(str(error)) from error
+        finally:
+            proxy.heal()
+
+    then = "goes on" if goes_on else "is cut"
+    words = f"{wire} stalls half way through a frame {way} for {for_s:.1f} s and {then}"
+    return _fault("connection: half a frame", name or words, [wire], run)
 
 
 def broken_wire(wire: str, how: Literal["cut", "stall", "lose up", "lose down"], for_s: float, name: str = "") -> Fault:
@@ -156,20 +179,25 @@ def ended_in_mid_batch(part: str) -> Fault:
     return _fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part, *others], run)
 
 
-def full_disk(for_s: float) -> Fault:
-    """The card of one car takes no byte more for a while."""
+def full_disk(for_s: float, *, killed_too: bool = False) -> Fault:
+    """The card of one car takes no byte more for a while; its edge may be killed, and has to start on that card."""
 
     def run(ground: Ground, oracle: Oracle) -> None:
-        if not ground.small_disk:
+        if killed_too and not ground.small_disk:
             raise NotHereError("a tmpfs cannot be mounted here: run it as root")
         spool = oracle.spools[SMALL_DISK_CAR]
         spool.was_full = True
         # What is forgotten now must have been seen before.
         with ground.full_disk():
             _look_for(spool, for_s)
+            if killed_too:
+                ground.kill(SMALL_DISK_CAR)
+                ground.start(SMALL_DISK_CAR)
+                _look_for(spool, for_s)
         _look_for(spool, _TIDIED_S)
 
-    return _fault("full disk", f"card full for {for_s:.1f} s", [SMALL_DISK_CAR], run)
+    words = "and its edge killed" if killed_too else f"for {for_s:.1f} s"
+    return _fault("full disk", f"card full {words}", [SMALL_DISK_CAR], run)
 
 
 def _look_for(spool: Spool, for_s: float) -> None:
@@ -184,9 +212,21 @@ def feed_away(for_s: float) -> Fault:
     return killed(["kafka"], 0.0, for_s, f"feed away for {for_s:.0f} s")
 
 
-def no_persister() -> Fault:
-    """Nobody subscribes: the router takes packets, and nobody has them."""
-    return killed(_BOTH, 0.0, PERIOD_S + 1.0, "no persister subscribed")
+def no_persister(*, router_too: bool = False) -> Fault:
+    """Nobody subscribes: the router takes packets, and nobody has them; in the end it may die with them."""
+    parts = (*_BOTH, "router") if router_too else _BOTH
+
+    def run(ground: Ground, _: Oracle) -> None:
+        for part in _BOTH:
+            ground.kill(part)
+        time.sleep(PERIOD_S + 1.0)
+        if router_too:
+            ground.kill("router")
+        for part in reversed(parts):
+            ground.start(part)
+
+    name = "the router has packets that nobody subscribed to, and dies" if router_too else "no persister subscribed"
+    return _fault("SIGKILL", name, parts, run)
 
 
 def dead_letter_without_receipt() -> Fault:
@@ -213,108 +253,116 @@ def dead_letter_without_receipt() -> Fault:
     return _fault("crash point", "dead letter written, no receipt", [*_BOTH, CARS[0], *needs], run)
 
 
-def corrupt(file: Literal["outbox.db", "readings.db"], device: str) -> Fault:
-    """A file of the spool is garbage at the next start."""
+def corrupt(file: Literal["outbox.db", "readings.db"], device: str, *, running: bool = False) -> Fault:
+    """A file of the spool is garbage, at the next start or under the hands of the edge that runs."""
 
     def run(ground: Ground, oracle: Oracle) -> None:
         car, spool = ground.car(device), oracle.spools[device]
+        before = set(car.spool.glob(f"{file}.corrupt-*"))
         until((car.spool / file).exists, 20, f"{file} of {device}")
-        ground.kill(device)
+        # Stopped in mid-air, so that what is counted is all that there was.
+        ground.stop(device) if running else ground.kill(device)
         until(spool.look, 10, f"the spool of {device}")
         if file == "readings.db":
             spool.given_up |= set(spool.times)
-        for path in car.spool.glob(f"{file}*"):
+        # Its shared memory, cut short, would be the end of who has that mapped: that is no fault of a card.
+        for path in [car.spool / file] if running else car.spool.glob(f"{file}*"):
             if ".corrupt-" not in path.name:
                 path.write_bytes(b"garbage, " * 1000)
-        ground.start(device)
-        until(lambda: any(car.spool.glob(f"{file}.corrupt-*")), 30, f"{file} of {device} is set aside")
+        ground.resume(device) if running else ground.start(device)
+        until(lambda: set(car.spool.glob(f"{file}.corrupt-*")) - before, 30, f"{file} of {device} is set aside")
 
-    return _fault("corrupt file", f"{file} of {device} is garbage", [device], run)
+    when = "while its edge runs" if running else "when its edge starts"
+    return _fault("corrupt file", f"{file} of {device} is garbage {when}", [device], run)
 
 
 def suspended(device: str, for_s: float) -> Fault:
     """A device is shut out, and let in again: what it says meanwhile waits on its card."""
 
-    def run(ground: Ground, _: Oracle) -> None:
-        for order, then_s in (("suspend", for_s), ("resume", 0.0)):
-            ended = odograph("device", order, device, "--home", ground.fleet.home.path)
-            if ended.returncode:
-                raise RuntimeError(ended.stderr)
-            time.sleep(then_s)
+    def run(ground: Ground, oracle: Oracle) -> None:
+        _at_home(ground, "device", "suspend", device)
+        since_ms = time.time_ns() // 1_000_000 + _TAKES_EFFECT_MS
+        time.sleep(for_s)
+        oracle.shut_out.append((device, since_ms, time.time_ns() // 1_000_000))
+        _at_home(ground, "device", "resume", device)
 
     return _fault("suspension", f"{device} suspended for {for_s:.0f} s", [device], run)
 
 
-def scenarios() -> list[Fault]:
-    """Return the rows of the crash table, in its order, that a campaign can bring about."""
-    one, other = CARS[0], CARS[1]
-    stores, feed = ["router", "ferretdb"], ["router", "ferretdb", "kafka"]
-    return [
-        killed([one], 0.0, 0.5, "power cut while recording"),
-        dies_at("recorder.before_append", [other], name="power cut before a row is committed"),
-        dies_at("compactor.before_commit", [one], name="compactor dies before its commit"),
-        dies_at("compactor.within_commit", [CARS[2]], name="compactor dies between packet and cursor"),
-        dies_at("compactor.cursor_moved", [one], name="compactor dies between cursor and commit"),
-        dies_at("compactor.after_commit", [CARS[3]], name="edge dies after commit, before publish"),
-        killed(["router"], 0.0, 1.0, "router dies"),
-        no_persister(),
-        dies_at("persister.before_insert", _BOTH, name="persister dies before insert", needs=stores),
-        broken_wire("persister_a-ferretdb", "lose down", PERIOD_S + 1.0, "insert's answer lost"),
-        dies_at("persister.before_receipt", _BOTH, name="persister dies between storing and receipt", needs=stores),
-        broken_wire("persister_b-router", "lose up", PERIOD_S + 1.0, "receipt lost"),
-        hung("persister_a", PERIOD_S + 1.0, "two persisters hold the same packet, one of them late"),
-        dies_at("uplink.receipt_not_kept", [other], name="edge dies between receipt and its commit", needs=stores),
-        dies_at("feed.half_published", _BOTH, name="feed dies half way", needs=feed),
-        dies_at("feed.before_mark", _BOTH, name="feed dies before the mark", needs=feed),
-        dead_letter_without_receipt(),
-        corrupt("outbox.db", CARS[2]),
-        corrupt("readings.db", CARS[3]),
-        full_disk(PERIOD_S + 2.0),
-        suspended(CARS[3], PERIOD_S + 1.0),
-        killed(["ferretdb"], 0.0, 3.0, "archive away"),
-        hung("ferretdb", PERIOD_S + 3.0, "archive hangs"),
-        feed_away(12.0),
-        ended_in_mid_batch("persister_b"),
-    ]
+def rotated_keys() -> Fault:
+    """The server gets new keys while packets flow; every car learns of them, whatever else is broken just now."""
+
+    def run(ground: Ground, _: Oracle) -> None:
+        _at_home(ground, "keys", "rotate")
+        try:
+            until(lambda: len(ground.ignorant()) < len(CARS), _REACH_S, "a car has the new keys")
+        except NotInTimeError as error:
+            raise NotReachedError(str(error)) from error
+
+    return _fault("keys", "server keys rotated", ["keys"], run)
 
 
-def drawn(random_: random.Random) -> Fault:
-    """Draw a fault."""
-    kinds: list[tuple[int, Callable[[random.Random], Fault]]] = [
-        (8, _random_kill),
-        (4, _random_double_kill),
-        (4, _random_hang),
-        (3, lambda r: ended(r.choice([*CARS, *PERSISTERS]))),
-        (7, _random_wire),
-        (8, _random_point),
-        (2, lambda r: full_disk(r.uniform(1.0, 4.0))),
-        (1, lambda r: suspended(r.choice(CARS), r.uniform(1.0, 4.0))),
-    ]
-    make = random_.choices([make for _, make in kinds], [weight for weight, _ in kinds])[0]
-    return make(random_)
+def rekeyed(device: str, cut_short_s: float) -> Fault:
+    """A device gets another key: the command is killed at some moment, and run again until it says that it is done."""
+
+    def run(ground: Ground, _: Oracle) -> None:
+        car = ground.car(device)
+        key = car.directory / "device.key"
+        before = key.read_bytes()
+        command = ["edge", "rekey", "--config", car.config]
+        with suppress(subprocess.TimeoutExpired):
+            odograph(*command, timeout_s=cut_short_s)
+        try:
+            until(lambda: odograph(*command).returncode == 0, 2 * _REACH_S, f"{device} has another key")
+        except NotInTimeError as error:
+            raise NotReachedError(str(error)) from error
+        finally:
+            # The one that runs goes on with the old key; it records, and does not join.
+            ground.kill(device)
+            ground.start(device)
+        if key.read_bytes() == before:
+            raise NotReachedError("the key is the same")
+
+    needs = ["router", f"{device}-router"]
+    return _fault(
+        "keys", f"{device} gets another key, the change cut short after {cut_short_s:.1f} s", [device, *needs], run
+    )
 
 
-def _random_kill(random_: random.Random) -> Fault:
-    weights = [3] * (len(CARS) + len(PERSISTERS)) + [2, 1, 2]
-    return killed(random_.choices(_EVERYTHING, weights), random_.uniform(0, 1.0), random_.uniform(0, 1.5))
+def clock_jumps(device: str, years: int) -> Fault:
+    """The wall clock of a car jumps by years while its edge runs; then that is killed, and starts with that clock."""
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        if FAKETIME is None:
+            raise NotHereError("libfaketime is not here: make services")
+        spool, clock = oracle.spools[device], ground.car(device).directory / "clock"
+        clock.write_text("+0\n")
+        ground.kill(device)
+        ground.start_at(device, clock)
+        try:
+            _one_more_packet(spool)
+            clock.write_text(f"{years:+}y\n")
+            _one_more_packet(spool)
+            ground.kill(device)
+            ground.start_at(device, clock)
+            _one_more_packet(spool)
+        except NotInTimeError as error:
+            raise NotReachedError(str(error)) from error
+        finally:
+            ground.kill(device)
+            ground.start(device)
+
+    return _fault("clock", f"the clock of {device} jumps {years:+} years", [device], run)
 
 
-def _random_double_kill(random_: random.Random) -> Fault:
-    return killed(random_.sample([*CARS, *PERSISTERS, "ferretdb"], 2), random_.uniform(0, 1.0), random_.uniform(0, 1.5))
+def _one_more_packet(spool: Spool) -> None:
+    until(spool.look, 10, f"the spool of {spool.device}")
+    before = len(spool.sealed)
+    until(lambda: spool.look() and len(spool.sealed) > before, _REACH_S, f"{spool.device} makes a packet")
 
 
-def _random_hang(random_: random.Random) -> Fault:
-    return hung(random_.choice(_EVERYTHING), random_.uniform(0.5, 4.0))
-
-
-def _random_wire(random_: random.Random) -> Fault:
-    wires = [f"{car}-router" for car in CARS] + [f"{one}-{to}" for one in PERSISTERS for to in ("router", "ferretdb")]
-    how: Any = random_.choice(["cut", "stall", "lose up", "lose down"])
-    return broken_wire(random_.choice(wires), how, random_.uniform(0.2, 3.0))
-
-
-def _random_point(random_: random.Random) -> Fault:
-    # A dead letter needs an envelope that is wrong; that is a scenario.
-    point = random_.choice([name for name in POINTS if "dead_letter" not in name])
-    parts = CARS if POINTS[point].role == "edge" else _BOTH
-    return dies_at(point, [random_.choice(parts)], random_.choice([1, 1, 2]))
+def _at_home(ground: Ground, *arguments: str) -> None:
+    """Run a command on the server's home; it needs nobody else, so it has to go well."""
+    ended = odograph(*arguments, "--home", ground.fleet.home.path)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr)

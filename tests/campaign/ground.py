@@ -4,7 +4,9 @@ Each can be killed, stopped and started again, and each connection has a proxy; 
 The shards of the two persisters overlap: both hear car_01 and car_02, one each of the others.
 """
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,11 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from components.cloud.certificates import certify
 from components.console.fleet import Car, Fleet, Plan, Process
-from components.console.node import Node
+from components.console.node import Node, write_node
+from components.wire.errors import UnavailableError
 from tests.campaign.proxy import Proxy, Watch
 from tests.services import servers
 from tests.services.servers import Server
@@ -29,6 +34,7 @@ PERIOD_S: Final = 5
 SMALL_DISK_CAR: Final = "car_02"
 _DISK_MB: Final = 48
 _EVERY_S: Final = 0.1
+FAKETIME: Final = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 class NotInTimeError(Exception):
@@ -69,6 +75,8 @@ class Ground:
     node: Node = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack)
     _guard: threading.Lock = field(default_factory=threading.Lock)
+    _servers_killed: Counter[str] = field(default_factory=Counter)
+    _all_runs: list[tuple[str, Process]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
@@ -103,10 +111,9 @@ class Ground:
     def kill(self, name: str) -> None:
         """SIGKILL a part, whatever state it is in."""
         self.measure(name)
-        if name == "router":
-            self.node.kill()
-        elif name in {"kafka", "ferretdb"}:
-            getattr(self, name).kill()
+        if name in {"router", "kafka", "ferretdb"}:
+            self._servers_killed[name] += bool(self.pids(name))
+            (self.node if name == "router" else getattr(self, name)).kill()
         elif (process := self._process(name)) is not None:
             process.kill()
 
@@ -125,7 +132,8 @@ class Ground:
         if self.pids(name):
             return
         if name == "router":
-            self.node.launch(log_level="warn")
+            # A worker that was killed may hold its port a moment longer than the controller lives.
+            until(self._launches_router, 10, "the router's port is free")
             self.node.wait_until_ready()
         elif name in {"kafka", "ferretdb"}:
             getattr(self, name).start()
@@ -135,6 +143,13 @@ class Ground:
     def start_doomed(self, name: str, point: str, nth: int = 1, how: str = "KILL") -> None:
         """Start an edge or a persister that will get SIGKILL or SIGTERM at a point of tests.campaign.doomed."""
         self._run(name, [sys.executable, "-m", "tests.campaign.doomed", how, point, str(nth)])
+
+    def start_at(self, name: str, clock: Path) -> None:
+        """Start an edge whose wall clock is as far off as a file says, now and whenever that is written anew."""
+        off = [f"LD_PRELOAD={FAKETIME}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_NO_CACHE=1"]
+        # The wall clock is the only one that jumps.
+        off.append("FAKETIME_DONT_FAKE_MONOTONIC=1")
+        self._run(name, ["env", *off, sys.executable, "-m", "components.console"])
 
     def died(self, name: str) -> bool:
         """Whether it has ended by SIGKILL."""
@@ -152,7 +167,7 @@ class Ground:
 
     def measure(self, name: str) -> None:
         """Note how much memory a part has had at most."""
-        kind = name.partition("_")[0].replace("car", "edge")
+        kind = _kind(name)
         for pid in self.pids(name):
             with suppress(OSError):
                 status = Path(f"/proc/{pid}/status").read_text()
@@ -160,9 +175,27 @@ class Ground:
                 peaks_kb = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
                 self.peaks_mb[kind] = max(self.peaks_mb[kind], *(peak // 1024 for peak in peaks_kb), 0)
 
+    def ignorant(self) -> list[str]:
+        """Return the cars that have not learnt of the server's newest keys."""
+        newest = _kid(self.fleet.home.bundle)
+        return [car.device for car in self.fleet.cars if _kid(car.directory / "server.pub.json") != newest]
+
+    @property
+    def kills(self) -> Counter[str]:
+        """How many processes have ended by SIGKILL, by their kind; a router's group counts as one."""
+        dead = (name for name, process in self._all_runs if process.popen.poll() == -signal.SIGKILL)
+        return self._servers_killed + Counter(map(_kind, dead))
+
     @contextmanager
     def full_disk(self) -> Iterator[None]:
-        """Leave no byte on the card of SMALL_DISK_CAR while the block runs: another program has taken it all."""
+        """Leave no byte on the card of SMALL_DISK_CAR while the block runs: another program has taken it all.
+
+        Where there is no small disk, the edge may write to no file, which ends with the process that this is said to.
+        """
+        if not self.small_disk:
+            with self._no_writing():
+                yield
+            return
         filler = self.car(SMALL_DISK_CAR).directory / "card" / "filler"
         try:
             with filler.open("wb", buffering=0) as file, suppress(OSError):
@@ -171,6 +204,18 @@ class Ground:
             yield
         finally:
             filler.unlink(missing_ok=True)
+
+    @contextmanager
+    def _no_writing(self) -> Iterator[None]:
+        pids = self.pids(SMALL_DISK_CAR)
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def end_agents(self) -> None:
         """Let every edge close the packet in hand, deliver and end; NotInTimeError when one does not end well."""
@@ -196,7 +241,11 @@ class Ground:
             feed=f"kafka://127.0.0.1:{self.kafka.port}",
         )
         self.fleet = self._stack.enter_context(Fleet.made(plan, time.time_ns() // 1_000_000))
-        self.node = Node(self.fleet.home.path / "router", self.fleet.urls)
+        certify(self.fleet.home.tls, (), datetime.now(UTC))
+        ports = (_port_of(self.fleet.urls.devices), _port_of(self.fleet.urls.persisters))
+        router = self.fleet.home.path / "router"
+        self.fleet.urls = write_node(router, self.fleet.home.path, *ports)
+        self.node = Node(router, self.fleet.urls)
         self._stack.callback(self.node.stop)
         self.start("router")
         for name, shards in PERSISTERS.items():
@@ -216,8 +265,9 @@ class Ground:
 
     def _configure_car(self, car: Car) -> None:
         proxy = self._proxy(f"{car.device}-router", _port_of(self.fleet.urls.devices))
-        url = f"ws://127.0.0.1:{proxy.port}/ws"
-        car.config.write_text(car.config.read_text().replace(self.fleet.urls.devices, url))
+        old = f'"{self.fleet.urls.devices}"'
+        new = f'"wss://127.0.0.1:{proxy.port}/ws"\nca = "{self.fleet.home.tls.ca}"'
+        car.config.write_text(car.config.read_text().replace(old, new))
         self.fleet.cars.append(car)
         if car.device == SMALL_DISK_CAR:
             card = car.directory / "card"
@@ -238,19 +288,36 @@ class Ground:
     def _run(self, name: str, command: Sequence[str]) -> None:
         with self._guard:
             if name in PERSISTERS:
-                config = str(self.fleet.home.path / f"{name}.toml")
-                self.persisters[name] = self.fleet.start_process(name, [*command, "persist", "--config", config])
+                config = self.fleet.home.path / f"{name}.toml"
+                process = self.fleet.start_process(name, [*command, "persist", "--config", str(config)])
+                self.persisters[name] = process
             else:
                 car = self.car(name)
-                arguments = [*command, "edge", "--config", str(car.config)]
-                car.agent = self.fleet.start_process(f"{name}-agent", arguments)
+                process = self.fleet.start_process(f"{name}-agent", [*command, "edge", "--config", str(car.config)])
+                car.agent = process
+            self._all_runs.append((name, process))
 
     def _process(self, name: str) -> Process | None:
         return self.persisters.get(name) if name in PERSISTERS else self.car(name).agent
 
+    def _launches_router(self) -> bool:
+        try:
+            self.node.launch(log_level="warn")
+        except UnavailableError:
+            return False
+        return True
+
     def _router_runs(self) -> bool:
         process: Any = self.node._process
         return process is not None and process.poll() is None
+
+
+def _kind(name: str) -> str:
+    return name.partition("_")[0].replace("car", "edge")
+
+
+def _kid(bundle: Path) -> str:
+    return str(json.loads(bundle.read_text("utf-8"))["recipients"][0]["kid"])
 
 
 def _port_of(url: str) -> int:

@@ -1,4 +1,4 @@
-"""A connection that can be cut, stalled or made deaf on one side: a TCP proxy in threads, for campaigns. Rim.
+"""A TCP proxy in threads: a connection that can be cut, stalled (in mid-frame, too) or deaf on one side. Rim.
 
 Whoever watches sees every piece before it is handed on: what has not been seen has not arrived.
 """
@@ -33,6 +33,7 @@ class Proxy:
         self._live: set[socket.socket] = set()
         self._cut = False
         self._muted: Direction | None = None
+        self._halved: Direction | None = None
         self._flowing = threading.Event()
         self._flowing.set()
 
@@ -50,6 +51,15 @@ class Proxy:
         """Hand nothing on, until `heal`; nothing is lost."""
         self._flowing.clear()
 
+    def halve(self, direction: Direction) -> None:
+        """Stall in the middle of what goes this way next: half of it is handed on, the rest waits for `heal`."""
+        self._halved = direction
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing is handed on."""
+        return not self._flowing.is_set()
+
     def mute(self, direction: Direction) -> None:
         """Lose all that goes this way, as if it had been sent; ended by `heal`, with its connections."""
         self._muted = direction
@@ -58,7 +68,7 @@ class Proxy:
         """Be a wire again. A connection that has lost something is ended, as its two ends do not agree any more."""
         if self._muted is not None:
             self._end_all()
-        self._muted, self._cut = None, False
+        self._muted, self._halved, self._cut = None, None, False
         self._flowing.set()
 
     def __enter__(self) -> Self:
@@ -109,11 +119,21 @@ class Proxy:
                 self._flowing.wait()
                 if self._muted == direction:
                     continue
-                if watch is not None:
-                    watch(direction, piece)
-                sink.sendall(piece)
+                half = 0
+                if self._halved == direction:
+                    half = (len(piece) + 1) // 2
+                    _hand_on(piece[:half], direction, sink, watch)
+                    self.stall()
+                    self._flowing.wait()
+                _hand_on(piece[half:], direction, sink, watch)
         _end(source)
         _end(sink)
+
+
+def _hand_on(piece: bytes, direction: Direction, sink: socket.socket, watch: Watch | None) -> None:
+    if watch is not None:
+        watch(direction, piece)
+    sink.sendall(piece)
 
 
 def _end(one: Any) -> None:  # noqa: ANN401 - a socket; typed so that a closed one passes

@@ -1,6 +1,6 @@
 """`make campaign`: rounds of faults on real processes, and the count of what they cost.
 
-python -m tests.campaign.run [--rounds N] [--seed S] [--keep]
+python -m tests.campaign.run [--rounds N] [--seed S] [--keep] [--only WORDS …] [--list]
 
 Four rounds go on at a time, on parts that they do not share; after each fifteen everything is mended, and the next
 begin when all that was committed has its receipt. The seed decides the faults and their order; which instruction a
@@ -8,6 +8,7 @@ process has reached when it is hit is the machine's.
 """
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -23,10 +24,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from tests.campaign import faults
+from tests.campaign import scenarios
 from tests.campaign.faults import Fault, NotHereError, NotReachedError
-from tests.campaign.ground import CARS, PERSISTERS, Ground
-from tests.campaign.oracle import Oracle
+from tests.campaign.ground import CARS, PERSISTERS, Ground, NotInTimeError, until
+from tests.campaign.oracle import LIVE_S, Oracle, patience
 from tests.services import servers
 
 _AT_ONCE: Final = 4
@@ -48,7 +49,7 @@ class Campaign:
     kinds: Counter[str] = field(default_factory=Counter)
     unreached: list[str] = field(default_factory=list)
     unproved: int = 0
-    scenarios: int = field(default_factory=lambda: len(faults.scenarios()))
+    scenarios: int = field(default_factory=lambda: len(scenarios.scenarios()))
     _locks: dict[str, Lock] = field(default_factory=dict)
     _said: Lock = field(default_factory=Lock)
 
@@ -70,14 +71,22 @@ class Campaign:
             self._mend()
             mended = time.monotonic()
             self.oracle.lively()
+            lively = time.monotonic()
             self.oracle.quiet()
-            say(f"      all mended; quiet after {time.monotonic() - mended:.1f} s")
+            self._all_know_the_keys()
+            say(f"      all mended; lively after {lively - mended:.1f} s, quiet {time.monotonic() - lively:.1f} s later")
             say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
             for part in _PARTS:
                 self.ground.measure(part)
             if self.oracle.violations:
                 return False
         return True
+
+    def _all_know_the_keys(self) -> None:
+        try:
+            until(lambda: not self.ground.ignorant(), LIVE_S * patience(), "the server's newest keys are not known")
+        except NotInTimeError as error:
+            self.oracle.violations.append(f"{error}: {self.ground.ignorant()}")
 
     def figures(self) -> str:
         """Return how things stand, in a line."""
@@ -114,8 +123,8 @@ class Campaign:
 def plan(count: int, seed: int) -> list[Fault]:
     """Return that many rounds: the crash table's first, then what the seed draws."""
     random_ = random.Random(seed)  # noqa: S311 - faults, not secrets
-    named = faults.scenarios()
-    return named[:count] + [faults.drawn(random_) for _ in range(count - len(named))]
+    named = scenarios.scenarios()
+    return named[:count] + [scenarios.drawn(random_) for _ in range(count - len(named))]
 
 
 def say(line: str) -> None:
@@ -126,15 +135,18 @@ def say(line: str) -> None:
 
 def report(campaign: Campaign, seed: int, took_s: float) -> None:
     """Print what it came to."""
-    oracle = campaign.oracle
-    say(f"seed {seed}: {sum(campaign.kinds.values())} rounds in {took_s:.0f} s")
+    oracle, ground = campaign.oracle, campaign.ground
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    say(f"seed {seed}: {sum(campaign.kinds.values())} rounds in {took_s:.0f} s, {load}")
     say("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(campaign.kinds.items())))
     say(campaign.figures())
     for name, count in sorted(oracle.counts.items()):
         say(f"  {name}: {count}")
     for what, longest_s in sorted(oracle.longest_s.items()):
         say(f"  longest {what}: {longest_s:.1f} s")
-    peaks = ", ".join(f"{kind} {peak} MB" for kind, peak in sorted(campaign.ground.peaks_mb.items()))
+    kills = ground.kills
+    say(f"processes killed: {kills.total()} ({', '.join(f'{kind} {count}' for kind, count in sorted(kills.items()))})")
+    peaks = ", ".join(f"{kind} {peak} MB" for kind, peak in sorted(ground.peaks_mb.items()))
     say(f"peak memory of one process: {peaks}")
     for line in campaign.unreached:
         say(f"without effect: {line}")
@@ -147,21 +159,31 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORDS", help="scenarios with these words in their names, no others"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
     parser.add_argument("--keep", action="store_true", help="keep the directory, with every log and file")
     asked = parser.parse_args(arguments)
+    rounds = plan(asked.rounds, asked.seed)
+    if asked.only:
+        rounds = [one for one in scenarios.scenarios() if any(words in one.name for words in asked.only)]
+    if asked.list or not rounds:
+        say("\n".join(one.name for one in scenarios.scenarios()))
+        return 0 if asked.list else 2
     if not servers.FERRETDB.exists() or not (servers.KAFKA_LIBS / ".stamp").exists():
         say("Kafka or FerretDB is not here: make services")
         return 2
     # SIGTERM ends it in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="odograph-campaign-"))
-    say(f"seed {asked.seed}, {asked.rounds} rounds, in {home}")
+    say(f"seed {asked.seed}, {len(rounds)} rounds, in {home}")
     began = time.monotonic()
     oracle = Oracle()
     with Ground(home, oracle.watch) as ground:
         oracle.begin(ground.ferretdb.port, ground.kafka.port, {car.device: car.spool for car in ground.fleet.cars})
         campaign = Campaign(ground, oracle)
-        campaign.run(plan(asked.rounds, asked.seed))
+        campaign.run(rounds)
         report(campaign, asked.seed, time.monotonic() - began)
     bad = bool(oracle.violations or campaign.unproved)
     if not bad and not asked.keep:

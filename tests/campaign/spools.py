@@ -68,6 +68,7 @@ class Spool:
     Attributes:
         times: Of every reading that was ever seen, ms UTC, by session, in the order of recording.
         vanished: What no edge may forget, and is not there any more though its file is.
+        disorder: Readings of a session that are not one after the other.
         given_up: Sessions of a readings.db that was broken: what was not sealed of them is lost.
         was_full: The card was full once: only then, in the days of a campaign, may anything be forgotten.
     """
@@ -77,6 +78,7 @@ class Spool:
     sealed: dict[str, Sealed] = field(default_factory=dict)
     times: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     vanished: list[str] = field(default_factory=list)
+    disorder: list[str] = field(default_factory=list)
     given_up: set[str] = field(default_factory=set)
     was_full: bool = False
     _gone: list[Row] = field(default_factory=list)
@@ -173,6 +175,8 @@ class Spool:
             known[seq] = Row(kind, session, at_ms)
             self._last_of[file_id] = seq
             if kind == "reading":
+                if self.times[session] and at_ms <= self.times[session][-1]:
+                    self.disorder.append(f"{self.device}: row {seq} of {session} is not after the one before it")
                 self.times[session].append(at_ms)
         self._gone += [row for row in gone.values() if row.kind == "reading"]
         self.vanished += [f"{self.device}: {gone[seq]}: {why}" for seq, why in self._wrongly_gone(gone, known, floor)]
