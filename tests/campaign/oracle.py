@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,18 +108,15 @@ class Oracle:
     _unsure: list[Seen] = field(default_factory=list)
     _delivered: Counter[tuple[str, str]] = field(default_factory=Counter)
     _promised: set[str] = field(default_factory=set)
+    _declared: dict[str, set[Declared]] = field(default_factory=lambda: defaultdict(set))
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, mongo_port: int, kafka_port: int, spools: Mapping[str, Path]) -> None:
         """Learn where the stores and the spools are."""
         self._kafka_port = kafka_port
-        self._database: Any = MongoClient(
-            f"mongodb://127.0.0.1:{mongo_port}",
-            connect=False,
-            serverSelectionTimeoutMS=1500,
-            connectTimeoutMS=1500,
-            socketTimeoutMS=3000,
-        )["odograph"]
+        # A receipt is held back while it is asked for.
+        self._passing: Any = _database(mongo_port, 3_000)
+        self._database: Any = _database(mongo_port, 60_000)
         self.spools = {device: Spool(device, path) for device, path in spools.items()}
 
     def watch(self, persister: str) -> Watch:
@@ -165,10 +162,11 @@ class Oracle:
         if seen.status == "retry":
             return
         try:
+            database = self._database if late else self._passing
             if seen.status == "rejected":
-                there = self._database["dead_letters"].find_one({"_id": seen.envelope}, {"received_ms": True})
+                there = database["dead_letters"].find_one({"_id": seen.envelope}, {"received_ms": True})
             else:
-                there = self._database["packets"].find_one({"_id": seen.packet}, {"received_ms": True})
+                there = database["packets"].find_one({"_id": seen.packet}, {"received_ms": True})
         except PyMongoError:
             with self._guard:
                 self._unsure.append(seen)
@@ -220,34 +218,25 @@ class Oracle:
 
     def _owed(self, committed: Mapping[str, set[str]]) -> set[str]:
         self.look()
+        self._count_packets()
         for spool in self.spools.values():
-            if any(one.forgotten and one.is_owed for one in spool.sealed.values()):
-                self._explain(spool)
+            for one in spool.sealed.values():
+                if one.forgotten and one.is_owed:
+                    self._explain(one)
         return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].owed()}
 
-    def _explain(self, spool: Spool) -> None:
-        """Find out what became of packets that a card has forgotten before their receipts were seen on it."""
-        declared = self.declared(spool.device)
-        for one in spool.sealed.values():
-            if one.forgotten and one.is_owed:
-                one.declared = any(each.covers(one) for each in declared)
-                if not one.declared and one.state == "waiting" and one.hashes & self._promised:
-                    one.state = "receipted"
+    def _explain(self, one: Sealed) -> None:
+        """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""
+        one.declared = any(told.covers(one) for told in self._declared[one.device])
+        if not one.declared and one.state == "waiting" and one.hashes & self._promised:
+            one.state = "receipted"
 
-    def declared(self, device: str) -> set[Declared]:
-        """Return the packets that stored packets of that device say are lost."""
-        try:
-            found = list(self._database["packets"].find({"packet.lost": {"$exists": True}}, {"packet.lost": True}))
-        except PyMongoError:
-            return set()
-        told = [
-            one for document in found if document["_id"].startswith(f"{device}/") for one in document["packet"]["lost"]
-        ]
-        return {
-            Declared(one["session"], _ms(one["from"]), _ms(one["to"]), one["count"], one["reason"])
-            for one in told
-            if one["what"] == "packets"
-        }
+    def _learn(self, document: Mapping[str, Any]) -> None:
+        """Note the packets that a stored packet says are lost."""
+        for one in document["packet"].get("lost", []):
+            if one["what"] == "packets":
+                told = Declared(one["session"], _ms(one["from"]), _ms(one["to"]), one["count"], one["reason"])
+                self._declared[document["_id"].partition("/")[0]].add(told)
 
     def _count(self) -> None:
         with self._guard:
@@ -273,8 +262,10 @@ class Oracle:
             spool.disorder.clear()
             for one in spool.sealed.values():
                 if (one.state == "receipted" or one.declared) and one.id not in self._verified:
-                    self._verified.add(one.id)
-                    self._verify(spool, one)
+                    # Where the store does not answer, the next count asks again.
+                    with suppress(PyMongoError):
+                        self._verify(spool, one)
+                        self._verified.add(one.id)
 
     def _still_unfed(self) -> bool:
         self._count()
@@ -286,6 +277,7 @@ class Oracle:
             if not one.declared:
                 self.violations.append(f"lost: {one.id} has its receipt and is not stored")
             return
+        self._learn(found)
         if hashlib.sha256(found["envelope"]).hexdigest() not in one.hashes:
             self.violations.append(f"{one.id}: the stored envelope is not what the edge sealed")
         packet = found["packet"]
@@ -393,13 +385,24 @@ class Oracle:
 
     def _weigh(self, spool: Spool) -> None:
         """Hold what is declared lost against what is gone: nothing is declared that is there."""
-        for told in self.declared(spool.device):
+        for told in self._declared[spool.device]:
             gone = sum(one.forgotten and told.covers(one) and one.state != "receipted" for one in spool.sealed.values())
             if told.count != gone:
                 self.violations.append(f"{spool.device} declares {told}, and {gone} of its packets are gone")
 
     def _took(self, what: str, began: float) -> None:
         self.longest_s[what] = max(self.longest_s.get(what, 0.0), time.monotonic() - began)
+
+
+def _database(port: int, answer_ms: int) -> Any:  # noqa: ANN401 - the driver is not typed
+    client: Any = MongoClient(
+        f"mongodb://127.0.0.1:{port}",
+        connect=False,
+        serverSelectionTimeoutMS=1500,
+        connectTimeoutMS=1500,
+        socketTimeoutMS=answer_ms,
+    )
+    return client["odograph"]
 
 
 def _ms(text: str) -> int:

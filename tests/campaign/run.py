@@ -74,7 +74,9 @@ class Campaign:
             lively = time.monotonic()
             self.oracle.quiet()
             self._all_know_the_keys()
-            say(f"      all mended; lively after {lively - mended:.1f} s, quiet {time.monotonic() - lively:.1f} s later")
+            say(
+                f"      all mended; lively after {lively - mended:.1f} s, quiet {time.monotonic() - lively:.1f} s later"
+            )
             say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
             for part in _PARTS:
                 self.ground.measure(part)
