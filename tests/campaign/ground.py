@@ -32,6 +32,7 @@ CARS: Final = ("car_01", "car_02", "car_03", "car_04")
 PERSISTERS: Final = {"persister_a": "00-bf", "persister_b": "40-ff"}
 PERIOD_S: Final = 5
 SMALL_DISK_CAR: Final = "car_02"
+_SIGNALS: Final = ("rpm", "speed", "temp")
 _DISK_MB: Final = 48
 _EVERY_S: Final = 0.1
 FAKETIME: Final = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -267,7 +268,9 @@ class Ground:
         proxy = self._proxy(f"{car.device}-router", _port_of(self.fleet.urls.devices))
         old = f'"{self.fleet.urls.devices}"'
         new = f'"wss://127.0.0.1:{proxy.port}/ws"\nca = "{self.fleet.home.tls.ca}"'
-        car.config.write_text(car.config.read_text().replace(old, new))
+        # One car sends everything; of the others a few signals are enough, as FerretDB reads whole collections.
+        only = "" if car.device == CARS[-1] else f"[signals]\nonly = {json.dumps(_SIGNALS)}\n"
+        car.config.write_text(car.config.read_text().replace(old, new) + only)
         self.fleet.cars.append(car)
         if car.device == SMALL_DISK_CAR:
             card = car.directory / "card"

@@ -207,23 +207,24 @@ class Oracle:
     def quiet(self) -> None:
         """Wait until all that is committed by now has its receipt, and count it; late is a violation."""
         self.look()
-        committed = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
         began = time.monotonic()
         try:
-            until(lambda: not self._owed(committed), LIVE_S * patience(), "receipts do not flow")
+            until(lambda: not self.owed() & committed, LIVE_S * patience(), "receipts do not flow")
         except NotInTimeError as error:
-            self.violations.append(f"{error}: {sorted(self._owed(committed))}")
+            self.violations.append(f"{error}: {sorted(self.owed() & committed)}")
         self._took("until all was receipted", began)
         self._count()
 
-    def _owed(self, committed: Mapping[str, set[str]]) -> set[str]:
+    def owed(self) -> set[str]:
+        """Return the ids of packets whose receipt, or loss, is still to be told, as of now."""
         self.look()
         self._count_packets()
         for spool in self.spools.values():
             for one in spool.sealed.values():
                 if one.forgotten and one.is_owed:
                     self._explain(one)
-        return {id_ for device, ids in committed.items() for id_ in ids & self.spools[device].owed()}
+        return {id_ for spool in self.spools.values() for id_ in spool.owed()}
 
     def _explain(self, one: Sealed) -> None:
         """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""

@@ -301,7 +301,7 @@ def owed(oracle: Oracle, card: Card, state: str) -> bool:
     card.packet(state)
     card.spool.look()
     card.outbox.execute("DELETE FROM packets")
-    return bool(oracle._owed({"car_01": {PACKET}}))
+    return bool(oracle.owed())
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_packet_forgotten_without_a_receipt_is_owed_until_a_stored_packet_decl
         oracle._learn(declaring(**different))
     assert owed(oracle, card, state)
     oracle._learn(declaring(reason="rejected" if state == "rejected" else "card_full"))
-    assert not oracle._owed({"car_01": {PACKET}})
+    assert not oracle.owed()
     assert card.spool.sealed[PACKET].declared
 
 
