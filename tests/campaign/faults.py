@@ -11,7 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tests.campaign.ground import CARS, FAKETIME, PERIOD_S, PERSISTERS, SMALL_DISK_CAR, Ground, NotInTimeError, until
+from tests.campaign.ground import (
+    CARS,
+    FAKETIME,
+    PERIOD_S,
+    PERSISTERS,
+    SMALL_DISK_CAR,
+    Ground,
+    NotInTimeError,
+    patience,
+    until,
+)
 from tests.campaign.oracle import Oracle
 from tests.campaign.proxy import Direction
 from tests.campaign.spools import Spool
@@ -29,6 +39,10 @@ _BOTH: Final = tuple(PERSISTERS)
 
 class NotReachedError(Exception):
     """The fault did not have its effect: the round proved nothing."""
+
+
+class CommandError(Exception):
+    """A command of ours did not go well though nothing stood in its way."""
 
 
 class NotHereError(Exception):
@@ -363,6 +377,6 @@ def _one_more_packet(spool: Spool) -> None:
 
 def _at_home(ground: Ground, *arguments: str) -> None:
     """Run a command on the server's home; it needs nobody else, so it has to go well."""
-    ended = odograph(*arguments, "--home", ground.fleet.home.path)
+    ended = odograph(*arguments, "--home", ground.fleet.home.path, timeout_s=60 * patience())
     if ended.returncode:
-        raise RuntimeError(ended.stderr)
+        raise CommandError(ended.stderr)

@@ -6,7 +6,6 @@ has been mended: what each edge has committed, against what FerretDB holds and w
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -24,7 +23,7 @@ from kafka.errors import KafkaError
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.campaign.ground import PERIOD_S, NotInTimeError, until
+from tests.campaign.ground import PERIOD_S, NotInTimeError, patience, until
 from tests.campaign.proxy import Direction, Watch
 from tests.campaign.spools import Sealed, Spool
 
@@ -41,15 +40,6 @@ again).
 FED_S: Final = 90.0
 """And this is when it has been fed: a sweep finds what is 10 s old, every 10 s, and Kafka may have to come back."""
 _TOPICS: Final = ("car_readings", "car_summaries", "car_dtcs")
-
-
-_LONGEST_PATIENCE: Final = 4.0
-
-
-def patience() -> float:
-    """Return how many times longer things may take on this machine now: as many as processes wait for each core."""
-    waiting, _, _ = os.getloadavg()
-    return min(max(waiting / (os.cpu_count() or 1), 1.0), _LONGEST_PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -199,7 +189,7 @@ class Oracle:
             return [one for one, spool in self.spools.items() if not spool.receipted() - before[one]]
 
         try:
-            until(lambda: not silent(), LIVE_S * patience(), "no new packet is made and receipted")
+            until(lambda: not silent(), LIVE_S, "no new packet is made and receipted")
         except NotInTimeError as error:
             self.violations.append(f"{error}: {silent()}")
         self._took("until every car had a new receipt", began)
@@ -210,7 +200,7 @@ class Oracle:
         committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
         began = time.monotonic()
         try:
-            until(lambda: not self.owed() & committed, LIVE_S * patience(), "receipts do not flow")
+            until(lambda: not self.owed() & committed, LIVE_S, "receipts do not flow")
         except NotInTimeError as error:
             self.violations.append(f"{error}: {sorted(self.owed() & committed)}")
         self._took("until all was receipted", began)
@@ -328,7 +318,7 @@ class Oracle:
         self.quiet()
         began = time.monotonic()
         try:
-            until(lambda: not self._still_unfed(), FED_S * patience(), "not all is fed")
+            until(lambda: not self._still_unfed(), FED_S, "not all is fed")
         except NotInTimeError as error:
             self.violations.append(f"{error}: {sorted(self._unfed)[:5]} of {len(self._unfed)}")
         self._took("until all was fed", began)

@@ -2,7 +2,7 @@
 
 python -m tests.campaign.run [--rounds N] [--seed S] [--keep] [--only WORDS …] [--list]
 
-Four rounds go on at a time, on parts that they do not share; after each fifteen everything is mended, and the next
+Five rounds go on at a time, on parts that they do not share; after each twenty everything is mended, and the next
 begin when all that was committed has its receipt. The seed decides the faults and their order; which instruction a
 process has reached when it is hit is the machine's.
 """
@@ -24,14 +24,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from components.wire.errors import UnavailableError
 from tests.campaign import scenarios
-from tests.campaign.faults import Fault, NotHereError, NotReachedError
+from tests.campaign.faults import CommandError, Fault, NotHereError, NotReachedError
 from tests.campaign.ground import CARS, PERSISTERS, Ground, NotInTimeError, until
-from tests.campaign.oracle import LIVE_S, Oracle, patience
+from tests.campaign.oracle import LIVE_S, Oracle
 from tests.services import servers
+from tests.services.servers import ServerDidNotStartError
 
-_AT_ONCE: Final = 4
-_PER_BARRIER: Final = 15
+_AT_ONCE: Final = 5
+_PER_BARRIER: Final = 20
 _ENDINGS: Final = 4
 _PARTS: Final = (*CARS, *PERSISTERS, "router", "kafka", "ferretdb")
 
@@ -55,7 +57,7 @@ class Campaign:
     _said: Lock = field(default_factory=Lock)
 
     def run(self, rounds: Sequence[Fault]) -> None:
-        """Run the rounds, fifteen at a time; ends early when something is violated."""
+        """Run the rounds, twenty at a time; ends early when something is violated."""
         self._locks = {target: Lock() for fault in rounds for target in fault.targets}
         # One pool for all: a server ends with the thread that started it (pdeathsig).
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -98,7 +100,7 @@ class Campaign:
 
     def _all_know_the_keys(self) -> None:
         try:
-            until(lambda: not self.ground.ignorant(), LIVE_S * patience(), "the server's newest keys are not known")
+            until(lambda: not self.ground.ignorant(), LIVE_S, "the server's newest keys are not known")
         except NotInTimeError as error:
             self.oracle.violations.append(f"{error}: {self.ground.ignorant()}")
 
@@ -123,6 +125,9 @@ class Campaign:
                 self.unreached.append(f"round {number}, {fault.name}: {error}")
                 # What the seed drew may come to nothing while something else is broken; a scenario may not.
                 self.unproved += number <= self.scenarios and isinstance(error, NotReachedError)
+            except (NotInTimeError, UnavailableError, ServerDidNotStartError, CommandError) as error:
+                outcome = f"went wrong: {error}"
+                self.oracle.violations.append(f"round {number}, {fault.name}: {error}")
         with self._said:
             say(f"{number:5} {fault.name}: {outcome} ({time.monotonic() - began:.1f} s)")
 

@@ -16,9 +16,11 @@ from pymongo.errors import PyMongoError
 
 from tests.campaign import doomed
 from tests.campaign.doomed import POINTS, Point, arm
+from tests.campaign.ground import patience, until
 from tests.campaign.oracle import Oracle
 from tests.campaign.proxy import Proxy
 from tests.campaign.run import plan
+from tests.campaign.scenarios import scenarios
 from tests.campaign.spools import Sealed, Spool
 
 SESSION = "00f1e2d3c4b5a697"
@@ -123,6 +125,25 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
+    server: socket.socket, *, goes_on: bool
+) -> None:
+    seen: list[bytes] = []
+    with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
+        near, far = joined(proxy, server)
+        with near, far:
+            proxy.halve("up")
+            near.sendall(b"frame")
+            assert far.recv(9) == b"fra"
+            until(lambda: proxy.is_stalled, 5, "it stalls")
+            assert seen == [b"fra"]
+            if not goes_on:
+                proxy.cut()
+            proxy.heal()
+            assert far.recv(9) == (b"me" if goes_on else b"")
+
+
 class Collections(dict[str, Any]):
     """A database of dictionaries; `away` answers nothing."""
 
@@ -196,7 +217,7 @@ def test_what_could_not_be_asked_when_it_passed_is_asked_later(
 
 def stored(**different: object) -> dict[str, Any]:
     packet = {"readings": {"at": [0, 1000, 1000]}, "gaps": [], "dtcs": []}
-    return {"_id": PACKET, "envelope": b"sealed", "packet": packet | different}
+    return {"_id": PACKET, "envelope": b"sealed", "received_ms": 1, "packet": packet | different}
 
 
 def verified(oracle: Oracle, document: dict[str, Any] | None, recorded_ms: list[int]) -> list[str]:
@@ -436,6 +457,39 @@ def test_a_reading_that_is_gone_stays_noted_while_the_outbox_cannot_be_read(
     assert card.spool.vanished == []
     assert card.spool.look()
     assert len(card.spool.vanished) == 1
+
+
+def test_readings_of_a_session_that_are_not_one_after_the_other_are_a_violation(card: Card) -> None:
+    for at_ms in (START_MS, START_MS + 1000, START_MS + 1000):
+        card.record("reading", at_ms)
+    assert card.spool.look()
+    assert len(card.spool.disorder) == 1
+
+
+def test_what_is_taken_from_a_device_that_is_shut_out_is_a_violation(oracle: Oracle) -> None:
+    oracle.spools = {"car_01": Spool("car_01", Path(), sealed={PACKET: Sealed(PACKET, "car_01", state="receipted")})}
+    oracle._database["packets"][PACKET] = {"_id": PACKET, "received_ms": 1500}
+    oracle.shut_out += [("car_01", 1600, 2000), ("car_02", 1000, 2000)]
+    oracle._count_stores()
+    assert oracle.violations == []
+    oracle.shut_out.append(("car_01", 1000, 2000))
+    oracle._count_stores()
+    (violation,) = oracle.violations
+    assert "shut out" in violation
+
+
+def test_a_busy_machine_gets_more_time_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    times = []
+    for load in (0.1, 2.0, 5.0, 900.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        times.append(patience())
+    assert times == [1.0, 1.0, 2.5, 4.0]
+
+
+def test_every_row_of_the_crash_table_has_a_name_of_its_own() -> None:
+    names = [one.name for one in scenarios()]
+    assert len(names) == len(set(names))
 
 
 def test_a_seed_is_a_plan() -> None:
