@@ -214,6 +214,22 @@ def full_disk(for_s: float, *, killed_too: bool = False) -> Fault:
     return _fault("full disk", f"card full {words}", [SMALL_DISK_CAR], run)
 
 
+def full_disk_of_unsent(for_s: float) -> Fault:
+    """The card is full while nobody hears of its packets: the oldest of them may have to go, and are declared."""
+    wire = f"{SMALL_DISK_CAR}-router"
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        ground.proxies[wire].cut()
+        try:
+            for _ in range(2):
+                _one_more_packet(oracle.spools[SMALL_DISK_CAR])
+            full_disk(for_s).run(ground, oracle)
+        finally:
+            ground.proxies[wire].heal()
+
+    return _fault("full disk", "card full of packets that nobody hears of", [SMALL_DISK_CAR, wire], run)
+
+
 def _look_for(spool: Spool, for_s: float) -> None:
     end = time.monotonic() + for_s
     while time.monotonic() < end:
