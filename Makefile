@@ -56,7 +56,7 @@ hour: .venv/.stamp
 	$(BIN)/python -m pytest -q -m slow $(if $(SEED),--seed $(SEED)) tests/reactor/test_faulty_drive.py
 
 campaign: .venv/.stamp
-	@$(BIN)/python -m tests.campaign.run --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.campaign.run --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 campaign-ci: .venv/.stamp
 	@$(BIN)/python -m tests.campaign.run --rounds 60 --seed 5
