@@ -327,7 +327,6 @@ class Oracle:
     def _count_stores(self) -> None:
         sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
         receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
-        rejected = {id_: one for id_, one in sealed.items() if one.state == "rejected"}
         documents = list(self._database["packets"].find({}, {"received_ms": True}))
         stored = Counter(str(one["_id"]) for one in documents)
         letters = {str(one["_id"]): one for one in self._database["dead_letters"].find({})}
@@ -344,14 +343,7 @@ class Oracle:
         self.violations += [
             f"fed, and not stored: {id_}" for id_ in {e.rpartition("/")[0] for e in self._fed} - set(stored)
         ]
-        for id_, one in rejected.items():
-            kept = [letter for letter in letters if letter in one.hashes]
-            if not kept or hashlib.sha256(letters[kept[0]]["envelope"]).hexdigest() != kept[0]:
-                self.violations.append(f"rejected without its dead letter: {id_}")
-        if len(rejected) != self.broken_seals or len(letters) != self.broken_seals:
-            self.violations.append(
-                f"{self.broken_seals} seals were broken; {len(rejected)} packets rejected, {len(letters)} dead letters"
-            )
+        self._count_dead_letters(letters, sealed, stored)
         if conflicts := self._database["conflicts"].count_documents({}):
             self.violations.append(f"{conflicts} conflicts")
         for spool in self.spools.values():
@@ -373,6 +365,27 @@ class Oracle:
         self.counts["forgotten after their receipt"] = sum(
             one.forgotten and not one.declared for one in sealed.values()
         )
+
+    def _count_dead_letters(
+        self, letters: Mapping[str, Any], sealed: Mapping[str, Sealed], stored: Mapping[str, int]
+    ) -> None:
+        """Hold the dead letters against the seals that were broken: they are of packets that were refused for ever.
+
+        One whose outbox was lost after that is sealed again, and well.
+        """
+        owners = {hash_: one for one in sealed.values() for hash_ in one.hashes}
+        for hash_, letter in letters.items():
+            one = owners.get(hash_)
+            sealed_again = one is not None and len(one.hashes) > 1 and one.id in stored
+            if one is None or not (one.state == "rejected" or sealed_again):
+                self.violations.append(f"a dead letter of a packet that was not refused: {hash_}")
+            if hashlib.sha256(letter["envelope"]).hexdigest() != hash_:
+                self.violations.append(f"the dead letter is not what the edge sealed: {hash_}")
+        for one in sealed.values():
+            if one.state == "rejected" and not one.hashes & letters.keys():
+                self.violations.append(f"rejected without its dead letter: {one.id}")
+        if len(letters) != self.broken_seals:
+            self.violations.append(f"{self.broken_seals} seals were broken, and there are {len(letters)} dead letters")
 
     def _weigh(self, spool: Spool) -> None:
         """Hold what is declared lost against what is gone: nothing is declared that is there."""

@@ -478,6 +478,33 @@ def test_what_is_taken_from_a_device_that_is_shut_out_is_a_violation(oracle: Ora
     assert "shut out" in violation
 
 
+BROKEN = hashlib.sha256(b"broken").hexdigest()
+RIGHT = hashlib.sha256(b"sealed").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("state", "hashes", "letter", "is_stored", "violations"),
+    [
+        ("rejected", {BROKEN}, b"broken", False, 0),
+        ("receipted", {BROKEN, RIGHT}, b"broken", True, 0),
+        ("receipted", {BROKEN}, b"broken", True, 1),
+        ("receipted", {BROKEN, RIGHT}, b"broken", False, 1),
+        ("waiting", {BROKEN}, b"broken", False, 1),
+        ("rejected", {BROKEN}, b"other", False, 1),
+        ("rejected", {BROKEN}, None, False, 2),
+        ("rejected", {RIGHT}, b"broken", False, 2),
+    ],
+)
+def test_a_dead_letter_is_of_a_packet_that_was_refused_and_a_refused_one_has_its_letter(
+    oracle: Oracle, state: str, hashes: set[str], letter: bytes | None, is_stored: bool, violations: int
+) -> None:
+    oracle.broken_seals = 1
+    letters = {} if letter is None else {BROKEN: {"envelope": letter}}
+    one = Sealed(PACKET, "car_01", hashes, state)
+    oracle._count_dead_letters(letters, {PACKET: one}, {PACKET: 1} if is_stored else {})
+    assert len(oracle.violations) == violations
+
+
 def test_a_busy_machine_gets_more_time_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     times = []
