@@ -202,7 +202,7 @@ class Oracle:
         try:
             until(lambda: not self.owed() & committed, LIVE_S, "receipts do not flow")
         except NotInTimeError as error:
-            self.violations.append(f"{error}: {sorted(self.owed() & committed)}")
+            self.violations += [f"{error}: {what}" for what in self._fates(self.owed() & committed)]
         self._took("until all was receipted", began)
         self._count()
 
@@ -215,6 +215,13 @@ class Oracle:
                 if one.forgotten and one.is_owed:
                     self._explain(one)
         return {id_ for spool in self.spools.values() for id_ in spool.owed()}
+
+    def _fates(self, ids: set[str]) -> list[str]:
+        known = {one.id: one for spool in self.spools.values() for one in spool.sealed.values()}
+        return [
+            f"{id_} {'vanished, neither receipted nor declared lost' if known[id_].forgotten else 'waits'}"
+            for id_ in sorted(ids)
+        ]
 
     def _explain(self, one: Sealed) -> None:
         """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""
