@@ -147,12 +147,14 @@ class Card:
         self.spool = Spool("car_01", directory, was_full=True)
         self.outbox = sqlite3.connect(directory / "outbox.db", isolation_level=None)
         self.outbox.executescript(
-            "PRAGMA synchronous = OFF; CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
+            "PRAGMA synchronous = OFF;"
+            "CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
             "CREATE TABLE packets (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, envelope BLOB, state TEXT)"
         )
         self.readings = sqlite3.connect(directory / "readings.db", isolation_level=None)
         self.readings.executescript(
-            "PRAGMA synchronous = OFF; CREATE TABLE rows (seq INTEGER PRIMARY KEY, session TEXT, kind TEXT, at_ms INTEGER);"
+            "PRAGMA synchronous = OFF;"
+            "CREATE TABLE rows (seq INTEGER PRIMARY KEY, session TEXT, kind TEXT, at_ms INTEGER);"
             "CREATE TABLE floor (seq INTEGER); INSERT INTO floor VALUES (0)"
         )
 
