@@ -28,6 +28,7 @@ class Sealed:
         forgotten: It is in the outbox no more.
         declared: Some stored packet says that it is lost.
         epoch: Of the outbox that it was last seen in.
+        told: The hashes that stood beside it there.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Sealed:
     forgotten: bool = False
     declared: bool = False
     epoch: str = ""
+    told: set[str] = field(default_factory=set)
 
     @property
     def session(self) -> str:
@@ -84,7 +86,6 @@ class Spool:
     _gone: list[Row] = field(default_factory=list)
     _rows_of: dict[int, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
     _last_of: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    _packets_of: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def look(self) -> bool:
         """Read both files afresh; False when one cannot be read just now."""
@@ -141,13 +142,15 @@ class Spool:
                 # It is being made just now.
                 return
             ((epoch,),) = epochs
-            last = self._packets_of[epoch]
-            for seq, id_, envelope in db.execute("SELECT seq, id, envelope FROM packets WHERE seq > ?", (last,)):
+            states = {}
+            for id_, state, sha256 in db.execute("SELECT id, state, sha256 FROM packets").fetchall():
                 one = self.sealed.setdefault(id_, Sealed(id_, self.device))
-                one.hashes.add(hashlib.sha256(envelope).hexdigest())
-                one.epoch = epoch
-                self._packets_of[epoch] = max(self._packets_of[epoch], seq)
-            states = dict(db.execute("SELECT id, state FROM packets"))
+                one.epoch, states[id_] = epoch, state
+                # It may have been sealed again. What the edge says of it is not believed, only taken for a change.
+                if sha256 not in one.told:
+                    one.told.add(sha256)
+                    ((envelope,),) = db.execute("SELECT envelope FROM packets WHERE id = ?", (id_,)).fetchall()
+                    one.hashes.add(hashlib.sha256(envelope).hexdigest())
         for one in self.sealed.values():
             # Those of a file that was broken are made again from their rows.
             forgotten = one.epoch == epoch and one.id not in states

@@ -149,7 +149,7 @@ class Card:
         self.outbox.executescript(
             "PRAGMA synchronous = OFF;"
             "CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
-            "CREATE TABLE packets (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, envelope BLOB, state TEXT)"
+            "CREATE TABLE packets (id TEXT PRIMARY KEY, envelope BLOB, sha256 TEXT, state TEXT)"
         )
         self.readings = sqlite3.connect(directory / "readings.db", isolation_level=None)
         self.readings.executescript(
@@ -160,7 +160,8 @@ class Card:
 
     def packet(self, state: str) -> None:
         """Keep PACKET."""
-        self.outbox.execute("INSERT INTO packets (id, envelope, state) VALUES (?, ?, ?)", (PACKET, b"sealed", state))
+        row = (PACKET, b"sealed", "a", state)
+        self.outbox.execute("INSERT INTO packets (id, envelope, sha256, state) VALUES (?, ?, ?, ?)", row)
 
     def record(self, kind: str, at_ms: int = START_MS) -> None:
         """Write a row."""
@@ -306,6 +307,14 @@ def test_rows_of_a_full_card_go_in_order_and_what_tells_of_them_with_the_last(
     assert card.spool.look()
     assert [words in one for one in card.spool.vanished if words] == ([True] if words else [])
     assert len(card.spool.times[SESSION]) == kinds.count("reading")
+
+
+def test_a_packet_that_is_sealed_again_in_its_place_may_be_stored_as_either(card: Card) -> None:
+    card.packet("waiting")
+    assert card.spool.look()
+    card.outbox.execute("UPDATE packets SET envelope = x'00', sha256 = 'b'")
+    assert card.spool.look()
+    assert len(card.spool.sealed[PACKET].hashes) == 2
 
 
 def test_a_reading_that_goes_before_its_packet_is_made_is_a_violation(card: Card) -> None:
