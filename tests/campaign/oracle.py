@@ -178,33 +178,46 @@ class Oracle:
         for spool in self.spools.values():
             until(spool.look, 10, f"{spool.device}: the spool cannot be read")
 
-    def lively(self) -> None:
-        """Wait until each car has the receipt of a packet that it has not sealed yet; late is a violation."""
+    def quiet(self) -> None:
+        """Wait until all that is committed by now has its receipt, and each car that of a later packet; count it all.
+
+        What is late is a violation.
+        """
         self.look()
-        before = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
+        self._until_receipted(committed)
+        self._until_lively(committed)
+        self._count()
+
+    def _until_receipted(self, committed: set[str]) -> None:
+        """Wait for receipts; with each that comes the bound begins anew, as an archive may be slow with a backlog."""
+        began = time.monotonic()
+        left = self.owed() & committed
+
+        def fewer() -> bool:
+            nonlocal left
+            before, left = left, self.owed() & committed
+            return left < before
+
+        try:
+            while left:
+                until(fewer, LIVE_S, "receipts do not flow")
+        except NotInTimeError as error:
+            self.violations += [f"{error}: {what}" for what in self._fates(left)]
+        self._took("until all was receipted", began)
+
+    def _until_lively(self, known: set[str]) -> None:
         began = time.monotonic()
 
         def silent() -> list[str]:
             self.look()
-            return [one for one, spool in self.spools.items() if not spool.receipted() - before[one]]
+            return [device for device, spool in self.spools.items() if not spool.receipted() - known]
 
         try:
             until(lambda: not silent(), LIVE_S, "no new packet is made and receipted")
         except NotInTimeError as error:
             self.violations.append(f"{error}: {silent()}")
-        self._took("until every car had a new receipt", began)
-
-    def quiet(self) -> None:
-        """Wait until all that is committed by now has its receipt, and count it; late is a violation."""
-        self.look()
-        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
-        began = time.monotonic()
-        try:
-            until(lambda: not self.owed() & committed, LIVE_S, "receipts do not flow")
-        except NotInTimeError as error:
-            self.violations += [f"{error}: {what}" for what in self._fates(self.owed() & committed)]
-        self._took("until all was receipted", began)
-        self._count()
+        self._took("until every car had a new receipt after that", began)
 
     def owed(self) -> set[str]:
         """Return the ids of packets whose receipt, or loss, is still to be told, as of now."""
@@ -322,7 +335,8 @@ class Oracle:
 
     def end(self) -> None:
         """Count everything, when the edges have ended and nothing more can come."""
-        self.quiet()
+        self._until_receipted(self.owed())
+        self._count()
         began = time.monotonic()
         try:
             until(lambda: not self._still_unfed(), FED_S, "not all is fed")

@@ -230,6 +230,25 @@ def test_a_packet_forgotten_without_a_receipt_is_owed_until_a_stored_packet_decl
     assert card.spool.sealed[PACKET].declared
 
 
+def test_receipts_are_waited_for_as_long_as_they_come(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.campaign.oracle.LIVE_S", 0.0)
+    owed = iter([{"a", "b", "c"}, {"a", "b"}, {"a", "x"}, {"x"}])
+    monkeypatch.setattr(oracle, "owed", lambda: next(owed))
+    oracle._until_receipted({"a", "b", "c"})
+    assert oracle.violations == []
+
+
+def test_a_receipt_that_does_not_come_is_a_violation(
+    oracle: Oracle, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.campaign.oracle.LIVE_S", 0.0)
+    oracle.spools = {"car_01": card.spool}
+    card.packet("waiting")
+    oracle._until_receipted({PACKET})
+    (violation,) = oracle.violations
+    assert "waits" in violation
+
+
 def test_what_another_car_declares_explains_nothing(oracle: Oracle, card: Card) -> None:
     oracle._learn(declaring() | {"_id": "car_02/x"})
     assert owed(oracle, card, "waiting")
