@@ -225,7 +225,7 @@ class Oracle:
         self._count_packets()
         for spool in self.spools.values():
             for one in spool.sealed.values():
-                if one.forgotten and one.is_owed:
+                if one.forgotten and (one.is_owed or one.promised):
                     self._explain(one)
         return {id_ for spool in self.spools.values() for id_ in spool.owed()}
 
@@ -239,8 +239,7 @@ class Oracle:
     def _explain(self, one: Sealed) -> None:
         """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""
         one.declared = any(told.covers(one) for told in self._declared[one.device])
-        if not one.declared and one.state == "waiting" and one.hashes & self._promised:
-            one.state = "receipted"
+        one.promised = not one.declared and one.state == "waiting" and bool(one.hashes & self._promised)
 
     def _learn(self, document: Mapping[str, Any]) -> None:
         """Note the packets that a stored packet says are lost."""
@@ -272,7 +271,7 @@ class Oracle:
             spool.vanished.clear()
             spool.disorder.clear()
             for one in spool.sealed.values():
-                if (one.state == "receipted" or one.declared) and one.id not in self._verified:
+                if (one.is_settled or one.declared) and one.id not in self._verified:
                     # Where the store does not answer, the next count asks again.
                     with suppress(PyMongoError):
                         self._verify(spool, one)
@@ -347,7 +346,7 @@ class Oracle:
 
     def _count_stores(self) -> None:
         sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
-        receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
+        receipted = {id_ for id_, one in sealed.items() if one.is_settled}
         documents = list(self._database["packets"].find({}, {"received_ms": True}))
         stored = Counter(str(one["_id"]) for one in documents)
         letters = {str(one["_id"]): one for one in self._database["dead_letters"].find({})}
@@ -411,6 +410,7 @@ class Oracle:
     def _weigh(self, spool: Spool) -> None:
         """Hold what is declared lost against what is gone: nothing is declared that is there."""
         for told in self._declared[spool.device]:
+            # Of these a receipt may have been on its way: the car did not hear it.
             gone = sum(one.forgotten and told.covers(one) and one.state != "receipted" for one in spool.sealed.values())
             if told.count != gone:
                 self.violations.append(f"{spool.device} declares {told}, and {gone} of its packets are gone")

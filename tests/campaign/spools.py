@@ -26,6 +26,7 @@ class Sealed:
         hashes: The SHA-256 of every envelope that was ever sealed for it.
         state: As it stood in the outbox last: waiting, receipted or rejected.
         forgotten: It is in the outbox no more.
+        promised: It is forgotten, and its receipt was on its way before that was seen.
         declared: Some stored packet says that it is lost.
         epoch: Of the outbox that it was last seen in.
         told: The hashes that stood beside it there.
@@ -36,6 +37,7 @@ class Sealed:
     hashes: set[str] = field(default_factory=set)
     state: str = "waiting"
     forgotten: bool = False
+    promised: bool = False
     declared: bool = False
     epoch: str = ""
     told: set[str] = field(default_factory=set)
@@ -51,7 +53,14 @@ class Sealed:
     @property
     def is_owed(self) -> bool:
         """Whether its receipt is to come, or, where it is forgotten without one, the word that it is lost."""
-        return not self.declared and (self.state == "waiting" or (self.state == "rejected" and self.forgotten))
+        if self.declared or self.promised:
+            return False
+        return self.state == "waiting" or (self.state == "rejected" and self.forgotten)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a receipt said that it is stored."""
+        return self.state == "receipted" or self.promised
 
 
 @dataclass(frozen=True)

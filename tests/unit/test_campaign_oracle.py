@@ -264,6 +264,20 @@ def test_a_packet_whose_receipt_passed_before_it_was_forgotten_must_be_in_the_ar
     assert "is not stored" in violation
 
 
+def test_a_packet_whose_receipt_the_car_did_not_hear_may_be_declared_lost_all_the_same(
+    oracle: Oracle, card: Card
+) -> None:
+    oracle._promised.add(RIGHT)
+    oracle._database["packets"][PACKET] = stored(readings={"at": [0]})
+    card.record("reading")
+    assert not owed(oracle, card, "waiting")
+    oracle._learn(declaring())
+    assert not oracle.owed()
+    oracle._count_stores()
+    assert oracle.violations == []
+    assert oracle.counts["declared lost, and stored all the same"] == 1
+
+
 def test_a_receipted_packet_that_is_forgotten_and_then_gone_from_the_archive_is_a_violation(
     oracle: Oracle, card: Card
 ) -> None:
