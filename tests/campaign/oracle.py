@@ -178,33 +178,46 @@ class Oracle:
         for spool in self.spools.values():
             until(spool.look, 10, f"{spool.device}: the spool cannot be read")
 
-    def lively(self) -> None:
-        """Wait until each car has the receipt of a packet that it has not sealed yet; late is a violation."""
+    def quiet(self) -> None:
+        """Wait until all that is committed by now has its receipt, and each car that of a later packet; count it all.
+
+        What is late is a violation.
+        """
         self.look()
-        before = {device: set(spool.sealed) for device, spool in self.spools.items()}
+        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
+        self._until_receipted(committed)
+        self._until_lively(committed)
+        self._count()
+
+    def _until_receipted(self, committed: set[str]) -> None:
+        """Wait for receipts; with each that comes the bound begins anew, as an archive may be slow with a backlog."""
+        began = time.monotonic()
+        left = self.owed() & committed
+
+        def fewer() -> bool:
+            nonlocal left
+            before, left = left, self.owed() & committed
+            return left < before
+
+        try:
+            while left:
+                until(fewer, LIVE_S, "receipts do not flow")
+        except NotInTimeError as error:
+            self.violations += [f"{error}: {what}" for what in self._fates(left)]
+        self._took("until all was receipted", began)
+
+    def _until_lively(self, known: set[str]) -> None:
         began = time.monotonic()
 
         def silent() -> list[str]:
             self.look()
-            return [one for one, spool in self.spools.items() if not spool.receipted() - before[one]]
+            return [device for device, spool in self.spools.items() if not spool.receipted() - known]
 
         try:
             until(lambda: not silent(), LIVE_S, "no new packet is made and receipted")
         except NotInTimeError as error:
             self.violations.append(f"{error}: {silent()}")
-        self._took("until every car had a new receipt", began)
-
-    def quiet(self) -> None:
-        """Wait until all that is committed by now has its receipt, and count it; late is a violation."""
-        self.look()
-        committed = {id_ for spool in self.spools.values() for id_ in spool.sealed}
-        began = time.monotonic()
-        try:
-            until(lambda: not self.owed() & committed, LIVE_S, "receipts do not flow")
-        except NotInTimeError as error:
-            self.violations += [f"{error}: {what}" for what in self._fates(self.owed() & committed)]
-        self._took("until all was receipted", began)
-        self._count()
+        self._took("until every car had a new receipt after that", began)
 
     def owed(self) -> set[str]:
         """Return the ids of packets whose receipt, or loss, is still to be told, as of now."""
@@ -212,7 +225,7 @@ class Oracle:
         self._count_packets()
         for spool in self.spools.values():
             for one in spool.sealed.values():
-                if one.forgotten and one.is_owed:
+                if one.forgotten and (one.is_owed or one.promised):
                     self._explain(one)
         return {id_ for spool in self.spools.values() for id_ in spool.owed()}
 
@@ -226,8 +239,7 @@ class Oracle:
     def _explain(self, one: Sealed) -> None:
         """Find out what became of a packet that a card has forgotten before its receipt was seen on it."""
         one.declared = any(told.covers(one) for told in self._declared[one.device])
-        if not one.declared and one.state == "waiting" and one.hashes & self._promised:
-            one.state = "receipted"
+        one.promised = not one.declared and one.state == "waiting" and bool(one.hashes & self._promised)
 
     def _learn(self, document: Mapping[str, Any]) -> None:
         """Note the packets that a stored packet says are lost."""
@@ -259,7 +271,7 @@ class Oracle:
             spool.vanished.clear()
             spool.disorder.clear()
             for one in spool.sealed.values():
-                if (one.state == "receipted" or one.declared) and one.id not in self._verified:
+                if (one.is_settled or one.declared) and one.id not in self._verified:
                     # Where the store does not answer, the next count asks again.
                     with suppress(PyMongoError):
                         self._verify(spool, one)
@@ -322,7 +334,8 @@ class Oracle:
 
     def end(self) -> None:
         """Count everything, when the edges have ended and nothing more can come."""
-        self.quiet()
+        self._until_receipted(self.owed())
+        self._count()
         began = time.monotonic()
         try:
             until(lambda: not self._still_unfed(), FED_S, "not all is fed")
@@ -333,7 +346,7 @@ class Oracle:
 
     def _count_stores(self) -> None:
         sealed = {id_: one for spool in self.spools.values() for id_, one in spool.sealed.items()}
-        receipted = {id_ for id_, one in sealed.items() if one.state == "receipted"}
+        receipted = {id_ for id_, one in sealed.items() if one.is_settled}
         documents = list(self._database["packets"].find({}, {"received_ms": True}))
         stored = Counter(str(one["_id"]) for one in documents)
         letters = {str(one["_id"]): one for one in self._database["dead_letters"].find({})}
@@ -397,6 +410,7 @@ class Oracle:
     def _weigh(self, spool: Spool) -> None:
         """Hold what is declared lost against what is gone: nothing is declared that is there."""
         for told in self._declared[spool.device]:
+            # Of these a receipt may have been on its way: the car did not hear it.
             gone = sum(one.forgotten and told.covers(one) and one.state != "receipted" for one in spool.sealed.values())
             if told.count != gone:
                 self.violations.append(f"{spool.device} declares {told}, and {gone} of its packets are gone")

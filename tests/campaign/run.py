@@ -61,7 +61,7 @@ class Campaign:
         self._locks = {target: Lock() for fault in rounds for target in fault.targets}
         # One pool for all: a server ends with the thread that started it (pdeathsig).
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            self.oracle.lively()
+            self.oracle.quiet()
             if self._all(pool, rounds):
                 self._end_agents()
                 self.oracle.end()
@@ -74,7 +74,6 @@ class Campaign:
                 return
             say("      the edges have ended before all receipts came: once more")
             self._mend()
-            self.oracle.lively()
             self.oracle.quiet()
 
     def _all(self, pool: ThreadPoolExecutor, rounds: Sequence[Fault]) -> bool:
@@ -84,13 +83,9 @@ class Campaign:
             list(pool.map(self._round, some))
             self._mend()
             mended = time.monotonic()
-            self.oracle.lively()
-            lively = time.monotonic()
             self.oracle.quiet()
             self._all_know_the_keys()
-            say(
-                f"      all mended; lively after {lively - mended:.1f} s, quiet {time.monotonic() - lively:.1f} s later"
-            )
+            say(f"      all mended; quiet after {time.monotonic() - mended:.1f} s")
             say(f"{some[-1][0]:5} rounds, {time.monotonic() - began:6.0f} s: {self.figures()}")
             for part in _PARTS:
                 self.ground.measure(part)

@@ -26,8 +26,10 @@ class Sealed:
         hashes: The SHA-256 of every envelope that was ever sealed for it.
         state: As it stood in the outbox last: waiting, receipted or rejected.
         forgotten: It is in the outbox no more.
+        promised: It is forgotten, and its receipt was on its way before that was seen.
         declared: Some stored packet says that it is lost.
         epoch: Of the outbox that it was last seen in.
+        told: The hashes that stood beside it there.
     """
 
     id: str
@@ -35,8 +37,10 @@ class Sealed:
     hashes: set[str] = field(default_factory=set)
     state: str = "waiting"
     forgotten: bool = False
+    promised: bool = False
     declared: bool = False
     epoch: str = ""
+    told: set[str] = field(default_factory=set)
 
     @property
     def session(self) -> str:
@@ -49,7 +53,14 @@ class Sealed:
     @property
     def is_owed(self) -> bool:
         """Whether its receipt is to come, or, where it is forgotten without one, the word that it is lost."""
-        return not self.declared and (self.state == "waiting" or (self.state == "rejected" and self.forgotten))
+        if self.declared or self.promised:
+            return False
+        return self.state == "waiting" or (self.state == "rejected" and self.forgotten)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a receipt said that it is stored."""
+        return self.state == "receipted" or self.promised
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,6 @@ class Spool:
     _gone: list[Row] = field(default_factory=list)
     _rows_of: dict[int, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
     _last_of: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    _packets_of: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def look(self) -> bool:
         """Read both files afresh; False when one cannot be read just now."""
@@ -141,13 +151,15 @@ class Spool:
                 # It is being made just now.
                 return
             ((epoch,),) = epochs
-            last = self._packets_of[epoch]
-            for seq, id_, envelope in db.execute("SELECT seq, id, envelope FROM packets WHERE seq > ?", (last,)):
+            states = {}
+            for id_, state, sha256 in db.execute("SELECT id, state, sha256 FROM packets").fetchall():
                 one = self.sealed.setdefault(id_, Sealed(id_, self.device))
-                one.hashes.add(hashlib.sha256(envelope).hexdigest())
-                one.epoch = epoch
-                self._packets_of[epoch] = max(self._packets_of[epoch], seq)
-            states = dict(db.execute("SELECT id, state FROM packets"))
+                one.epoch, states[id_] = epoch, state
+                # It may have been sealed again. What the edge says of it is not believed, only taken for a change.
+                if sha256 not in one.told:
+                    one.told.add(sha256)
+                    ((envelope,),) = db.execute("SELECT envelope FROM packets WHERE id = ?", (id_,)).fetchall()
+                    one.hashes.add(hashlib.sha256(envelope).hexdigest())
         for one in self.sealed.values():
             # Those of a file that was broken are made again from their rows.
             forgotten = one.epoch == epoch and one.id not in states

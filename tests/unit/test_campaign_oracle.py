@@ -147,8 +147,9 @@ class Card:
         self.spool = Spool("car_01", directory, was_full=True)
         self.outbox = sqlite3.connect(directory / "outbox.db", isolation_level=None)
         self.outbox.executescript(
-            "PRAGMA synchronous = OFF; CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
-            "CREATE TABLE packets (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, envelope BLOB, state TEXT)"
+            "PRAGMA synchronous = OFF;"
+            "CREATE TABLE meta (epoch TEXT); INSERT INTO meta VALUES ('e');"
+            "CREATE TABLE packets (id TEXT PRIMARY KEY, envelope BLOB, sha256 TEXT, state TEXT)"
         )
         self.readings = sqlite3.connect(directory / "readings.db", isolation_level=None)
         self.readings.executescript(
@@ -159,7 +160,8 @@ class Card:
 
     def packet(self, state: str) -> None:
         """Keep PACKET."""
-        self.outbox.execute("INSERT INTO packets (id, envelope, state) VALUES (?, ?, ?)", (PACKET, b"sealed", state))
+        row = (PACKET, b"sealed", "a", state)
+        self.outbox.execute("INSERT INTO packets (id, envelope, sha256, state) VALUES (?, ?, ?, ?)", row)
 
     def record(self, kind: str, at_ms: int = START_MS) -> None:
         """Write a row."""
@@ -228,6 +230,25 @@ def test_a_packet_forgotten_without_a_receipt_is_owed_until_a_stored_packet_decl
     assert card.spool.sealed[PACKET].declared
 
 
+def test_receipts_are_waited_for_as_long_as_they_come(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.campaign.oracle.LIVE_S", 0.0)
+    owed = iter([{"a", "b", "c"}, {"a", "b"}, {"a", "x"}, {"x"}])
+    monkeypatch.setattr(oracle, "owed", lambda: next(owed))
+    oracle._until_receipted({"a", "b", "c"})
+    assert oracle.violations == []
+
+
+def test_a_receipt_that_does_not_come_is_a_violation(
+    oracle: Oracle, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.campaign.oracle.LIVE_S", 0.0)
+    oracle.spools = {"car_01": card.spool}
+    card.packet("waiting")
+    oracle._until_receipted({PACKET})
+    (violation,) = oracle.violations
+    assert "waits" in violation
+
+
 def test_what_another_car_declares_explains_nothing(oracle: Oracle, card: Card) -> None:
     oracle._learn(declaring() | {"_id": "car_02/x"})
     assert owed(oracle, card, "waiting")
@@ -241,6 +262,20 @@ def test_a_packet_whose_receipt_passed_before_it_was_forgotten_must_be_in_the_ar
     oracle._count_packets()
     (violation,) = oracle.violations
     assert "is not stored" in violation
+
+
+def test_a_packet_whose_receipt_the_car_did_not_hear_may_be_declared_lost_all_the_same(
+    oracle: Oracle, card: Card
+) -> None:
+    oracle._promised.add(RIGHT)
+    oracle._database["packets"][PACKET] = stored(readings={"at": [0]})
+    card.record("reading")
+    assert not owed(oracle, card, "waiting")
+    oracle._learn(declaring())
+    assert not oracle.owed()
+    oracle._count_stores()
+    assert oracle.violations == []
+    assert oracle.counts["declared lost, and stored all the same"] == 1
 
 
 def test_a_receipted_packet_that_is_forgotten_and_then_gone_from_the_archive_is_a_violation(
@@ -305,6 +340,14 @@ def test_rows_of_a_full_card_go_in_order_and_what_tells_of_them_with_the_last(
     assert card.spool.look()
     assert [words in one for one in card.spool.vanished if words] == ([True] if words else [])
     assert len(card.spool.times[SESSION]) == kinds.count("reading")
+
+
+def test_a_packet_that_is_sealed_again_in_its_place_may_be_stored_as_either(card: Card) -> None:
+    card.packet("waiting")
+    assert card.spool.look()
+    card.outbox.execute("UPDATE packets SET envelope = x'00', sha256 = 'b'")
+    assert card.spool.look()
+    assert len(card.spool.sealed[PACKET].hashes) == 2
 
 
 def test_a_reading_that_goes_before_its_packet_is_made_is_a_violation(card: Card) -> None:
