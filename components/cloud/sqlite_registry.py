@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar
 
 from components.cloud import registry_schema, sqlite_audit
 from components.cloud.refusals import Note
-from components.cloud.registry_schema import VERSION
+from components.cloud.registry_schema import RESTORE
 from components.cloud.sqlite_audit import AuditLog
 from components.cloud.who import (
     MAX_REFUSED,
@@ -40,10 +40,8 @@ from components.wire.bundle import key_id
 from components.wire.errors import ConfigError, RefusedError, UnavailableError
 from components.wire.topics import check_id
 
-_REKEY_EVERY_MS: Final = 600_000
-_BUSY_TIMEOUT_S: Final = 2.0
-_MAX_ROW: Final = 1024 * 1024
-"""Bytes; of a longer row, which odograph never writes, nothing is read into memory."""
+_DAY_MS: Final = 24 * 3600 * 1000
+_KEYS_A_DAY: Final = 10
 _NOTES: Final = ("account", "vehicle", "driver", "notes")
 _LIMITS: Final = ("role", "account", "devices", "expires_ms")
 _FROM: Final[Mapping[State, tuple[State, ...]]] = {
@@ -52,7 +50,6 @@ _FROM: Final[Mapping[State, tuple[State, ...]]] = {
     "revoked": ("invited", "active", "suspended"),
 }
 """Which states a device may come from when its state is set; to be enrolled is not in here."""
-_RESTORE: Final = "restore it from a copy"
 _DONE: Final[Mapping[State, str]] = {"suspended": "suspended", "active": "resumed", "revoked": "revoked"}
 
 T = TypeVar("T", Device, Principal, Invitation)
@@ -72,13 +69,7 @@ class Registry:
     @classmethod
     def create(cls, path: Path) -> Self:
         """Make a new, empty registry; ConfigError when `path` is there already."""
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            raise ConfigError(f"{path} is there already") from None
-        connection = _connect(path, "rw")
-        registry_schema.make(connection, _now_ms(), _user())
-        return cls(path, connection, _user())
+        return cls(path, registry_schema.made(path, _now_ms(), _user()), _user())
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, by: str = "") -> Self:
@@ -93,33 +84,8 @@ class Registry:
             ConfigError: There is none, or it is not of this version; the hint says what to do.
             UnavailableError: It cannot be read just now.
         """
-        if not path.is_file():
-            raise ConfigError(
-                f"{path} {'is not a file' if path.exists() else 'does not exist'}",
-                f"run: odograph init --home {path.parent}",
-            )
         by = by or _user()
-        connection = None
-        try:
-            connection = _connect(path, "rw" if write else "ro")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 1 and write:
-                registry_schema.migrate(connection, _now_ms(), by)
-                version = VERSION
-            missing = registry_schema.missing(connection)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, sqlite3.OperationalError):
-                raise UnavailableError(f"{path} cannot be read: {error}") from error
-            raise ConfigError(f"{path} is not a registry", "restore it, or run: odograph init --home NEW") from error
-        if version != VERSION or missing:
-            connection.close()
-            message = f"{path} has registry version {version}, this odograph reads version {VERSION}"
-            if version != VERSION:
-                raise ConfigError(message, _remedy(path, version))
-            raise ConfigError(f"{path} has no table {' '.join(missing)}", _RESTORE)
-        return cls(path, connection, by)
+        return cls(path, registry_schema.opened(path, write=write, at_ms=_now_ms(), by=by), by)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -295,7 +261,7 @@ class Registry:
         """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.
 
         With the key that it has already, nothing changes. ConfigError when it is not active, had that key before, or
-        changed its key just now: neither the registry nor its log may be filled by a device that goes on and on.
+        changed its key ten times in a day: neither the registry nor its log may be filled by a device that goes on so.
         """
         check_pubkey(pubkey)
         with self._writing():
@@ -305,10 +271,10 @@ class Registry:
             if one.pubkey != pubkey:
                 if self._had(one, pubkey):
                     raise ConfigError(f"{device_id} had this key before", "make a new one")
-                query = "SELECT max(until_ms) FROM old_key WHERE device = ?"
-                (until_ms,) = self._connection.execute(query, (device_id,)).fetchone()
-                if until_ms is not None and until_ms - OLD_KEY_MS > now_ms - _REKEY_EVERY_MS:
-                    raise ConfigError(f"{device_id} changed its key just now", "try again in ten minutes")
+                query = "SELECT count(*) FROM old_key WHERE device = ? AND until_ms > ?"
+                (changes,) = self._connection.execute(query, (device_id, now_ms + OLD_KEY_MS - _DAY_MS)).fetchone()
+                if changes >= _KEYS_A_DAY:
+                    raise ConfigError(f"{device_id} changed its key {changes} times in a day", "try again tomorrow")
                 self._note(now_ms, "device.rekeyed", device_id, {"pubkey": [one.pubkey, pubkey]})
                 one = self._give_key(one, pubkey, now_ms + OLD_KEY_MS, now_ms)
         return one
@@ -412,7 +378,7 @@ class Registry:
                 form["devices"] = tuple(str(form["devices"]).split(",")) if form["devices"] else ()
         found = [shape(**form) for form in forms]
         for one in found:
-            self._check(one, "is not as odograph writes it", _RESTORE)
+            self._check(one, "is not as odograph writes it", RESTORE)
         return found
 
     def _check(self, one: Device | Principal | Invitation, what: str, hint: str) -> None:
@@ -477,12 +443,6 @@ def _ids(devices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({check_id(one, "device") for one in devices}))
 
 
-def _remedy(path: Path, version: int) -> str:
-    if version == 1:
-        return f"run, as its owner: odograph device list --home {path.parent}"
-    return "install the odograph that made it" if version else "run: odograph init --home NEW"
-
-
 def _user() -> str:
     """Who runs the command line, by the system's word."""
     try:
@@ -494,15 +454,3 @@ def _user() -> str:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
-    return connection

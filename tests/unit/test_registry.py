@@ -77,7 +77,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
 
 
 def test_a_writer_that_is_held_up_gives_up_and_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.cloud.sqlite_registry._BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("components.cloud.registry_schema._BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with Registry.open(path, write=True) as registry:
@@ -365,11 +365,13 @@ def test_a_device_that_changes_its_key_on_and_on_is_slowed_down(path: Path) -> N
     with Registry.open(path, write=True) as registry:
         registry.add_device("car_one", KEY, 1)
         registry.add_device("car_two", "ee" * 32, 1)
-        registry.rekey_device("car_one", "cd" * 32, 1000)
-        with pytest.raises(ConfigError, match="changed its key just now: try again in ten minutes"):
-            registry.rekey_device("car_one", "ef" * 32, 600_999)
+        for n in range(10):
+            registry.rekey_device("car_one", f"{n:02x}" * 32, 1000 + n)
+        last = f"{10:02x}" * 32
+        with pytest.raises(ConfigError, match="changed its key 10 times in a day: try again tomorrow"):
+            registry.rekey_device("car_one", last, 1000 + 86_399_999)
         registry.rekey_device("car_two", "ab" * 31 + "00", 1000)
-        registry.rekey_device("car_one", "ef" * 32, 601_000)
+        registry.rekey_device("car_one", last, 1000 + 86_400_000)
 
 
 def test_a_sender_is_known_by_the_key_that_its_packet_names_now_and_before_and_no_longer(path: Path) -> None:
