@@ -96,7 +96,7 @@ def test_a_recording_that_is_none_is_one_short_error(tmp_path: Path, text: str) 
 
 
 def test_a_recording_without_end_is_not_read() -> None:
-    with pytest.raises(UnreadableRecordingError, match="more than"):
+    with pytest.raises(UnreadableRecordingError, match="is not a file"):
         load_recording(Path("/dev/zero"))
 
 
