@@ -12,7 +12,7 @@ from typing import Final
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
 from Crypto.PublicKey import ECC
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import TimeoutError, ensureDeferred  # noqa: A004 - Twisted's own
 from twisted.logger import Logger
 
 from components.edge.trust import Trust
@@ -22,6 +22,8 @@ from components.wire import topics
 from components.wire.errors import ConfigError, RejectedError
 
 _ASK_EVERY_S: Final = 60.0
+_ANSWER_S: Final = 30.0
+"""A persister that was cut off may never answer, and its router need not tell: another is asked then."""
 _MOST_STEPS: Final = 1000
 
 
@@ -68,13 +70,14 @@ class WampTrust:
     async def _climb(self, session: ApplicationSession) -> None:
         try:
             for _ in range(_MOST_STEPS):
-                text = await session.call(topics.fleet_procedure("bundle"), self.trust.kid)
+                answer = session.call(topics.fleet_procedure("bundle"), self.trust.kid)
+                text = await answer.addTimeout(_ANSWER_S, self.reactor)
                 if type(text) is not str:
                     break
                 self.trust.follow(text)
                 self._log.info("the server's key is {kid} from now on", kid=self.trust.kid)
                 await self._keep(text)
-        except (TransportLost, ApplicationError, SerializationError) as error:
+        except (TransportLost, ApplicationError, SerializationError, TimeoutError) as error:
             self._log.debug("nobody tells of newer keys now: {error}", error=error)
         except (RejectedError, ConfigError) as error:
             if str(error) not in self._refused:

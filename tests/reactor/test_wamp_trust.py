@@ -161,6 +161,19 @@ def test_a_device_that_was_away_for_two_rotations_climbs_both_and_its_old_packet
     assert old in server.ring.keys().unwrap
 
 
+def test_a_question_that_is_never_answered_is_given_up_and_asked_again(server: Server, device: Device) -> None:
+    old, server.holds = server.kid, True
+    device.join()
+    server.rotate()
+    device.clock.advance(29)
+    assert device.hear(old) == server.kid
+    assert len(server.asked) == 1
+    device.clock.advance(1)
+    server.holds = False
+    device.join()
+    assert device.trust.kid == server.kid
+
+
 def test_a_device_that_was_away_longer_than_old_keys_are_kept_still_climbs(server: Server, device: Device) -> None:
     old = server.kid
     for _ in range(4):
