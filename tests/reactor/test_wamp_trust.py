@@ -261,7 +261,7 @@ def test_one_question_is_under_way_at_a_time(server: Server, device: Device) -> 
     server.holds = True
     device.join()
     device.join()
-    device.clock.advance(61)
+    device.clock.advance(29)
     device.link.announced(cast("Any", server), "f" * 16)
     assert len(server.asked) == 1
     server.held.pop().errback(TransportLost())
