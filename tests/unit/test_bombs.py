@@ -12,7 +12,9 @@ from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import Persister
 from components.cloud.ports import FeedEvent, StoredPacket
 from components.cloud.wamp_intake import Intake
+from components.edge.at_modem import read_sim
 from components.edge.gpsd_gps import GpsdGps
+from components.edge.obd_car import ObdCar
 from components.wire import bundle, envelope, packet, receipt, strict_json, topics
 from components.wire.errors import BadInputError, ConfigError
 from components.wire.signals import BY_KEY, Linear
@@ -180,3 +182,38 @@ class Forgetful:
     def insert(self, packets: list[StoredPacket]) -> list[str]:
         self.parts.append([one.id for one in packets])
         return ["stored"] * len(packets)
+
+
+class Torrent:
+    """A line at whose other end somebody sends as fast as it is read, and never what ends an answer."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.taken = 0
+
+    def write(self, data: bytes, until_ms: int) -> None:
+        """Take a command."""
+
+    def read(self, until_ms: int) -> bytes:
+        self.clock.at_ms += 1 if until_ms else 0
+        self.taken += 4096 if until_ms else 0
+        return b"x" * 4096 if until_ms else b""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def test_of_an_adapter_that_sends_without_end_one_answer_is_taken_and_the_line_is_given_up() -> None:
+    clock = FakeClock()
+    torrent = Torrent(clock)
+    car = ObdCar("/dev/x", clock=clock, open_line=lambda _port, _until: torrent)
+    car.sample(clock.at_ms + 900)
+    assert car.state().connected is False
+    assert torrent.taken < 64 * 1024
+
+
+def test_of_a_modem_that_sends_without_end_little_is_taken() -> None:
+    clock = FakeClock()
+    torrent = Torrent(clock)
+    read_sim("/dev/modem", clock.at_ms + 5_000, clock=clock, open_line=lambda _port, _until: torrent)
+    assert torrent.taken < 64 * 1024
