@@ -165,6 +165,15 @@ def test_the_session_that_is_being_written_keeps_its_row_when_all_its_readings_a
     assert ReadingsReader(tmp_path / "r.db").fact(ONE, "session", 99) is not None
 
 
+def test_no_row_gets_the_number_of_one_that_was_forgotten(tmp_path: Path) -> None:
+    writer = ReadingsWriter(tmp_path / "r.db")
+    drive(writer, ONE, T0, 3)  # 2..4
+    writer.forget(5, 100)
+    writer.close()
+    ReadingsWriter(tmp_path / "r.db").append(TWO, [reading_row(T0 + 9000)])
+    assert [row.seq for row in ReadingsReader(tmp_path / "r.db").readings_after(0, 10)] == [5]
+
+
 def test_a_packet_is_added_once_and_the_second_time_only_the_cursor_moves(tmp_path: Path) -> None:
     outbox = SqliteOutbox(tmp_path / "o.db")
     assert add(outbox, 1, (1, 5))
