@@ -25,6 +25,8 @@ from components.wire.packet import lost_form
 
 _BALLAST_BYTES: Final = 2_000_000
 _PACKETS_AT_ONCE: Final = 200
+_UNSENT_AT_ONCE: Final = 20
+"""Fewer: none is to go that needs not."""
 _MINUTES_AT_ONCE: Final = 20
 _ROWS_AT_ONCE: Final = 2000
 _GIVEN_UP_AT_ONCE: Final = 500
@@ -251,7 +253,7 @@ class Spool:
             before_ms = ran_ms + 1 if step is Step.SETTLED else ran_ms - self._keep_ms
             return await self.outbox_lane.run(self.outbox.forget, before_ms, ran_ms, _PACKETS_AT_ONCE)
         if step is Step.UNSENT:
-            return await self.outbox_lane.run(self.outbox.forget_unsent, _PACKETS_AT_ONCE, why)
+            return await self.outbox_lane.run(self.outbox.forget_unsent, _UNSENT_AT_ONCE, why)
         if step is Step.UNPACKED and not await self.outbox_lane.run(self._compactor.give_up, _GIVEN_UP_AT_ONCE, why):
             return 0
         floor = await self.file_lane.run(self.writer.floor)
