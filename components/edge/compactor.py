@@ -118,7 +118,7 @@ class Compactor:
             span = period.first_seq, period.rows[-1].seq
             one = self._made(period, lost, self.outbox.next_seq())
             if one is None:
-                self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(period.rows, "corrupt")])
+                self.outbox.skip(file_id, span[1], [self._lost(period.rows, "corrupt")], lost)
                 continue
             strays = [self._lost(one.strays, "corrupt", one.opened_ms)] if one.strays else []
             sha256, end_ms = receipt.digest(one.envelope), one.packet.start_ms + one.packet.period_s * 1000
@@ -182,8 +182,8 @@ class Compactor:
             return 0
         told = [row for row in rows if row.kind == "lost"]
         readings = [row for row in rows if row.kind != "lost"]
-        losses = [*_losses(told).values(), *([self._lost(readings, reason)] if readings else [])]
-        self.outbox.skip(file_id, rows[-1].seq, losses)
+        lost = [self._lost(readings, reason)] if readings else []
+        self.outbox.skip(file_id, rows[-1].seq, lost, _losses(told))
         return len(rows)
 
     def _made(self, period: _Period, lost: Mapping[str, Lost], seq: int) -> _Made | None:

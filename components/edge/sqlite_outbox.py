@@ -199,11 +199,17 @@ class SqliteOutbox(SpoolFile):
             self._declare(also)
         return added == 1
 
-    def skip(self, file_id: int, last_row: int, lost: Sequence[Lost]) -> None:
-        """Move the cursor past rows of which no packet can be made, and declare what is lost by that."""
+    def skip(self, file_id: int, last_row: int, lost: Sequence[Lost], told: Mapping[str, Lost] | None = None) -> None:
+        """Move the cursor past rows of which no packet can be made, and declare what is lost by that.
+
+        What those rows `told`, by the keys of `undeclared`, is declared again: the latest, under other keys.
+        """
+        told = told or {}
         with self._guarded() as db, transaction(db):
-            self._move(file_id, last_row, None, max((one.to_ms for one in lost), default=0))
-            self._declare(lost)
+            losses = [*told.values(), *lost]
+            self._move(file_id, last_row, None, max((one.to_ms for one in losses), default=0))
+            db.executemany("DELETE FROM lost WHERE ? || '/' || id = ?", [(self.epoch, key) for key in told])
+            self._declare(losses)
 
     def undeclared(self) -> dict[str, Lost]:
         """Return losses of which no packet tells yet, the oldest, by keys that are never given twice."""

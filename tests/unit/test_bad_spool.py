@@ -330,6 +330,38 @@ def test_rows_of_which_packets_can_never_be_made_are_given_up_but_for_a_packets_
     ]
 
 
+def test_losses_that_are_given_up_with_rows_are_told_again_once_and_keep_no_later_one_waiting(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are given at a time must not stand before all others for ever."""
+    file_id = road.reader.file_id
+    losses = [Lost(ONE, T0 + n, T0 + n + 1, "packets", 1, "bound") for n in range(100)]
+    road.outbox.skip(file_id, road.outbox.cursor(file_id), losses)
+    road.writer.declare(ONE, T0 + 150_000, road.outbox.undeclared())
+    drive(road.writer, ONE, T0 + 150_000, 10, opening=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(compactor_module, "MAX_READINGS", 5)
+        assert road.compactor.give_up(200, "bound") == 135
+    late = Lost(TWO, T0 + 5, T0 + 6, "packets", 7, "card_full")
+    road.outbox.skip(file_id, road.outbox.cursor(file_id), [late])
+    told: list[Lost] = []
+    for n in (3, 4):
+        told += road.writer.declare(TWO, T0 + n * MINUTE, road.outbox.undeclared())
+        drive(road.writer, TWO, T0 + n * MINUTE, 3, opening=n == 3)
+        road.compactor.compact(closing=True)
+    assert [one for one in told if one.what == "packets"] == [*losses, late]
+    assert road.lost() == []
+
+
+def test_losses_of_a_period_that_cannot_be_packed_are_told_again_once(road: Road) -> None:
+    one = Lost(ONE, T0, T0 + 1, "packets", 1, "bound")
+    road.writer.declare(TWO, T0 + 200_000, {f"{road.outbox.epoch}/1": one})
+    road.outbox.skip(road.reader.file_id, road.outbox.cursor(road.reader.file_id), [one])
+    drive(road.writer, TWO, T0 + 3 * MINUTE, 3, opening=False)
+    road.compactor.compact(closing=True)
+    assert [each.what for each in road.lost()] == ["packets", "readings"]
+
+
 def test_losses_that_no_packet_tells_for_years_are_told_together(tmp_path: Path) -> None:
     outbox = SqliteOutbox(tmp_path / "o.db")
     losses = [Lost(f"{n:016x}", T0 + n, T0 + n + 1, "readings", 2, "corrupt") for n in range(2500)]
