@@ -162,7 +162,6 @@ OUTBOX: Final[dict[str, Harm]] = {
     "a time that no agent ran": sql("UPDATE meta SET ran_ms = -1"),
     "a packet at the end of all numbers": sql("UPDATE packets SET seq = 9223372036854775807 WHERE seq = 2"),
     "numbers that are used up": sql("UPDATE sqlite_sequence SET seq = 9223372036854775807"),
-    "a cursor past the last row": sql("UPDATE cursors SET seq = 1000"),
     "a cursor below zero": sql("UPDATE cursors SET seq = -1"),
     "another file that never was": sql("INSERT INTO cursors VALUES (99, 5, NULL, 9223372036854775807)"),
     "another session that is none": sql("INSERT INTO cursors VALUES (99, 5, 'none', 5)"),
@@ -199,6 +198,33 @@ def test_what_is_no_outbox_is_set_aside_and_its_packets_are_made_again(spool: Pa
     road.compactor.compact(closing=True)
     assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
     assert road.lost() == []
+
+
+def test_a_cursor_past_the_last_row_costs_no_packet_and_every_reading_is_packed(spool: Path) -> None:
+    sql("UPDATE cursors SET seq = 1000")(spool / "outbox.db")
+    road = Road(spool)
+    road.compactor.compact(closing=True)
+    assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
+    assert (road.outbox.quarantined, road.lost()) == (None, [])
+
+
+@pytest.mark.parametrize("last_row", [1, 30, 61, 90, 120])
+def test_rows_that_vanished_cost_no_unsent_packet_and_those_that_come_in_their_place_are_packed(
+    spool: Path, last_row: int
+) -> None:
+    """As of a card that takes commits back."""
+    sql(f"DELETE FROM rows WHERE seq > {last_row}")(spool / "readings.db")  # noqa: S608 - a test's
+    road = Road(spool)
+    drive(road.writer, TWO, T0 + 5 * MINUTE, 100)
+    file_id = road.reader.file_id
+    # Retention, before they are packed.
+    road.writer.forget(road.outbox.first_row_kept(file_id), 1000)
+    road.writer.forget(road.outbox.row_after(file_id, 2, 1), 1000)
+    before = dict(packets(road.outbox))
+    road.compactor.compact(closing=True)
+    assert road.readings() == {"1+0": 60, "1+1": 60, "2+5": 60, "2+6": 40}
+    assert before.items() <= packets(road.outbox).items()
+    assert (road.outbox.quarantined, road.lost()) == (None, [])
 
 
 @pytest.mark.parametrize("packet_id", ["", "//", f"car_one/{ONE}/noon", "car_one/none/20260517T064000Z"])
