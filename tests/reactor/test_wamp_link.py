@@ -360,6 +360,7 @@ def test_a_packet_for_a_key_that_the_server_has_no_more_is_sealed_again_and_publ
     bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
     bench.clock.advance(8)
     assert session.packets == [b"sealed 1", b"sealed anew"]
+    assert list(bench.link._ids) == [receipt.digest(b"sealed anew")]
     found = [Receipt(receipt.digest(b"sealed anew"), None, "stored")]
     bench.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(SERVER)))
     assert bench.link.uplink.idle
@@ -370,6 +371,23 @@ def test_a_packet_that_cannot_be_sealed_again_leaves_its_place_to_the_others(ben
     session = bench.join()
     bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
     assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 5, 4)]
+
+
+def test_a_packet_that_fails_to_be_sealed_again_costs_no_other_receipt_of_the_message(bench: Bench) -> None:
+    bench.keep(1, 2)
+    bench.join()
+
+    def fail(_seq: int) -> None:
+        raise OSError("the card")
+
+    bench.link.remake = fail
+    found = [
+        Receipt(receipt.digest(b"sealed 1"), None, "retry", "unknown_server_key", 5),
+        Receipt(receipt.digest(b"sealed 2"), None, "stored"),
+    ]
+    bench.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(SERVER)))
+    assert bench.outbox.counts().receipted == 1
+    assert bench.link.uplink.in_flight == 1
 
 
 def test_an_envelope_that_is_not_what_was_sealed_is_not_published(bench: Bench) -> None:
