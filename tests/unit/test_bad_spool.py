@@ -272,6 +272,9 @@ def test_a_row_of_another_hand_costs_one_commit_and_not_all_that_follow(road: Ro
         road.writer.append(ONE, [reading_row(T0 + 150_000)])
     road.writer.append(ONE, [reading_row(T0 + 151_000)])
     assert road.writer.quarantined is None
+    road.compactor.compact(closing=True)
+    (last,) = [one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.lost]
+    assert last.lost == (Lost(ONE, T0 + 150_000, T0 + 150_001, "readings", 1, "card_error"),)
 
 
 @pytest.mark.parametrize("body", ["5", "5.5", "zeroblob(2000000)", "''"])
