@@ -129,7 +129,12 @@ class Spool:
 
     def remake(self, seq: int) -> str | None:
         """Seal a packet again; see Compactor. Blocking: in the outbox's lane."""
-        return self._compactor.remake(seq)
+        try:
+            return self._compactor.remake(seq)
+        except SpoolFaultError as error:
+            if error.path == self.writer.path:
+                self._reactor.callFromThread(self._detach, self._replace_readings, "readings were not replaced")
+            raise
 
     async def tidy(self, *, is_full: bool = False) -> None:
         """Forget what is old, and what there is no room for; does nothing while that, or a repair, is under way."""
@@ -165,12 +170,15 @@ class Spool:
         await self._take_up(session, last_ms, both)
 
     async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
+        epoch = self.outbox.epoch
         try:
             await self._follow(session, last_ms, gone)
             self._owner.kept(await self.outbox_lane.run(self.outbox.waiting), fresh=False)
             await self.compact()
         finally:
-            self._is_settled = True
+            # Where the outbox was set aside meanwhile, another is being taken up.
+            if self.outbox.epoch == epoch:
+                self._is_settled = True
         await self.tidy()
 
     async def _follow(self, session: str, last_ms: int, gone: tuple[int, int] | None = None) -> None:
