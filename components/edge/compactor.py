@@ -133,14 +133,15 @@ class Compactor:
         """Seal a packet again whose envelope is damaged, or is for a key that the server has no more.
 
         The same rows give the same plaintext: where the server has it already, it is a duplicate. Where the rows are
-        gone, a damaged packet is declared as lost, and one for an old key counts as refused.
+        gone, a damaged packet is declared as lost, and one for an old key stays as it is: only one persister has said
+        that it does not know the key, another may, and a key can be restored.
 
         Args:
             seq: Of a packet without a receipt.
 
         Returns:
-            The hash of its envelope, which may be the one that it had: sealed for the newest key and whole. None where
-            it does not wait any more.
+            The hash of its envelope, which may be the one that it had: sealed for the newest key, or not to be made
+            again. None where it does not wait any more.
         """
         old = self.outbox.sealed(seq)
         if old is None:
@@ -158,10 +159,9 @@ class Compactor:
                     packet_log.tell(self._log, "made", old.id, envelope=sha256, bytes=len(one.envelope))
                     return sha256
         if is_whole:
-            self.outbox.settle([(old.sha256, "rejected", "unknown_server_key")], self.outbox.ran_ms)
-        else:
-            self.outbox.lose(seq, "corrupt")
-        packet_log.tell(self._log, "rejected", old.id, code="unknown_server_key" if is_whole else "corrupt")
+            return old.sha256
+        self.outbox.lose(seq, "corrupt")
+        packet_log.tell(self._log, "rejected", old.id, code="corrupt")
         return None
 
     def give_up(self, limit: int, reason: str) -> int:

@@ -196,7 +196,7 @@ class WampLink:
 
     async def _settle(self, receipts: Iterable[receipt.Receipt]) -> None:
         marks: list[tuple[str, Literal["receipted", "rejected"], str | None]] = []
-        stale: list[int] = []
+        stale: list[tuple[int, str, float]] = []
         now = self.reactor.seconds()
         for one in receipts:
             self.counts[one.status] += 1
@@ -207,7 +207,7 @@ class WampLink:
                     self._publish(self.uplink.retry(seq, after_s, now))
                     self._say("retried", one.envelope_sha256, code=one.code, after_s=after_s)
                     if one.code == "unknown_server_key":
-                        stale.append(seq)
+                        stale.append((seq, one.envelope_sha256, after_s))
                 continue
             marks.append((one.envelope_sha256, "rejected" if one.status == "rejected" else "receipted", one.code))
         seqs = await self.outbox_lane.run(self.outbox.settle, marks, self.ran_ms())
@@ -217,9 +217,12 @@ class WampLink:
             self._ids.pop(sha256, None)
         self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
         # Last, as one that fails must not cost the others' receipts.
-        for seq in stale:
-            if await self._remade(seq) is None:
-                self._publish(self.uplink.settled([seq], self.reactor.seconds()))
+        for seq, name, after_s in stale:
+            sealed, now = await self._remade(seq), self.reactor.seconds()
+            if sealed is None:
+                self._publish(self.uplink.settled([seq], now))
+            elif receipt.digest(sealed) == name:
+                self._publish(self.uplink.put_back(seq, after_s, now))
 
     def _say(self, event: Event, name: str, **facts: object) -> None:
         tell(self._log, event, self._ids.get(name), envelope=name, **facts)

@@ -373,6 +373,21 @@ def test_a_packet_that_cannot_be_sealed_again_leaves_its_place_to_the_others(ben
     assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 5, 4)]
 
 
+def test_packets_that_stay_as_they_are_sealed_wait_and_leave_their_places_to_the_others(bench: Bench) -> None:
+    bench.keep(*range(1, 7))
+    session = bench.join()
+    bench.link.remake = lambda seq: receipt.digest(b"sealed %d" % seq)
+    assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 6)]
+    bench.hear("retry", 1, 2, 3, 6, code="unknown_server_key", retry_after_s=5)
+    assert session.packets[4:] == [b"sealed 4", b"sealed 5"]
+    bench.hear("stored", 4, 5)
+    assert bench.outbox.counts().waiting == 4
+    bench.clock.advance(14)
+    assert len(session.packets) == 10
+    bench.hear("stored", 1, 2, 3, 6)
+    assert bench.link.uplink.idle
+
+
 def test_a_packet_that_fails_to_be_sealed_again_costs_no_other_receipt_of_the_message(bench: Bench) -> None:
     bench.keep(1, 2)
     bench.join()

@@ -299,6 +299,38 @@ def test_a_server_that_says_at_once_is_not_asked_in_a_circle() -> None:
     assert uplink.wake_at() == 2.25
 
 
+def test_packets_that_are_put_back_leave_the_window_to_the_others_and_come_again_ever_later() -> None:
+    uplink = joined()
+    assert uplink.kept(range(1, 10), 0.0, fresh=False) == [1, 2, 3, 9]
+    served = [seq for stale in (1, 2, 3, 9) for seq in uplink.put_back(stale, 5.0, 1.0)]
+    assert served == [4, 5, 6, 8]
+    uplink.settled([*served, 7], 2.0)
+    assert (uplink.in_flight, uplink.idle) == (0, False)
+    waits, now = [], 1.0
+    for _ in range(9):
+        at = uplink.wake_at()
+        assert at is not None
+        waits.append(at - now)
+        now = at
+        for seq in uplink.woke(now):
+            uplink.put_back(seq, 5.0, now)
+    assert waits == [12.5, 25.0, 50.0, 100.0, 200.0, 400.0, 750.0, 750.0, 750.0]
+    assert uplink.settled([1, 2, 3], now) == []
+    assert not uplink.idle
+    uplink.settled([9], now)
+    assert uplink.idle
+
+
+def test_what_is_put_back_waits_as_long_as_the_server_wants_and_the_agents_end_makes_it_no_sooner() -> None:
+    uplink = joined()
+    uplink.kept([1], 0.0, fresh=False)
+    assert uplink.put_back(1, 100.0, 1.0) == []
+    assert uplink.put_back(1, 100.0, 1.0) == [], "it is not in flight"
+    assert uplink.closing(2.0) == []
+    assert uplink.wake_at() == 126.0
+    assert uplink.woke(126.0) == [1]
+
+
 def test_a_fresh_packet_waits_so_that_a_fleet_does_not_publish_at_once_and_one_found_does_not() -> None:
     uplink = joined(spread_s=30.0)
     assert uplink.kept([1], 10.0, fresh=True) == []
