@@ -4,8 +4,6 @@ readings.db is written in one lane and outbox.db in another; this moves between 
 forget is decided by `retention`; what is corrupt or full is found by `sqlite_spool`.
 """
 
-import sqlite3
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,14 +11,13 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
-from components.edge import sqlite_spool
+from components.edge import errand, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.retention import Step, Tidying
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import Ballast, Fault, SpoolFaultError
 from components.lane import Lane
-from components.wire.errors import OdographError
 from components.wire.packet import lost_form
 
 _BALLAST_BYTES: Final = 2_000_000
@@ -95,6 +92,7 @@ class Spool:
         self._tidying: Deferred[None] | None = None
         self._is_settled = False
         self._log = Logger()
+        self._detach = partial(errand.detach, self._log)
 
     def start(self, owner: Owner) -> None:
         """Take up what an earlier run left behind."""
@@ -226,7 +224,8 @@ class Spool:
 
     async def _leave_readings(self, session: str, now_ms: int) -> None:
         # Most of its rows can be read still, and each has its checksum.
-        await self._log_failure(partial(self.compact, closing=True), "the last minutes of the corrupt file are lost")
+        pack = partial(self.compact, closing=True)
+        await errand.attempt(self._log, pack, "the last minutes of the corrupt file are lost")
         await self.outbox_lane.run(self._reader.reopen)
         await self._follow(session, now_ms)
         self._is_settled = True
@@ -288,15 +287,3 @@ class Spool:
             why=file.trouble,
             aside=file.quarantined,
         )
-
-    async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        try:
-            await work()
-        except (OdographError, sqlite3.Error) as error:
-            # The card or its files, which the log has told of: nobody needs to know where in the code.
-            self._log.error("{words}: {error}", words=words, error=error)
-        except Exception:  # noqa: BLE001 - recording and delivery go on
-            self._log.failure(words)
-
-    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        ensureDeferred(self._log_failure(work, words))

@@ -280,24 +280,6 @@ def test_a_receipt_says_nothing_about_what_was_published_after_it() -> None:
     assert uplink.wake_at() == 35.0
 
 
-def test_a_receipt_does_not_hurry_what_was_published_a_moment_ago() -> None:
-    uplink = joined()
-    uplink.kept([1], 0.0, fresh=False)
-    uplink.kept([2], 5.0, fresh=False)
-    uplink.settled([2], 6.0)
-    assert uplink.wake_at() == 10.0
-
-
-def test_a_new_session_begins_the_timers_anew() -> None:
-    uplink = joined()
-    uplink.kept([1], 0.0, fresh=False)
-    for at in (10.0, 30.0, 70.0):
-        assert uplink.woke(at) == [1]
-    uplink.left()
-    assert uplink.joined(80.0) == [1]
-    assert uplink.wake_at() == 90.0
-
-
 def test_when_the_server_says_later_neither_a_receipt_nor_a_new_session_makes_it_sooner() -> None:
     uplink = joined()
     uplink.kept([1], 0.0, fresh=False)
