@@ -35,6 +35,7 @@ class Everything(RuleBasedStateMachine):
         self.again_by: dict[int, float] = {}
         self.later_by: dict[int, float] = {}
         self.signs: dict[int, int] = {}
+        self.back_by: dict[int, float] = {}
 
     def take(self, due: list[int]) -> None:
         assert len(due) == len(set(due)), "published twice at once"
@@ -43,6 +44,7 @@ class Everything(RuleBasedStateMachine):
             assert seq in self.kept, "published what is settled, or was never there"
             assert self.not_before.pop(seq, 0.0) <= self.now, "before the server wants it"
             self.later_by.pop(seq, None)
+            self.back_by.pop(seq, None)
             self.published_at[seq] = self.now
             self.again_by[seq] = self.now + LONGEST_S
 
@@ -84,7 +86,7 @@ class Everything(RuleBasedStateMachine):
         for seq in seqs:
             self.kept.discard(seq)
             published = self.published_at.pop(seq, None)
-            for known in (self.not_before, self.again_by, self.later_by):
+            for known in (self.not_before, self.again_by, self.later_by, self.back_by):
                 known.pop(seq, None)
             for other, at in self.published_at.items():
                 wait_s = min(10 * 2 ** self.signs.get(other, 0), 600)
@@ -101,6 +103,17 @@ class Everything(RuleBasedStateMachine):
         self.not_before[seq] = self.now + after_s
         self.again_by[seq] = self.later_by[seq] = self.now + max(after_s, 1) * 1.5
         self.take(self.uplink.retry(seq, after_s, self.now))
+
+    @rule(data=st.data(), after_s=st.integers(0, 3600))
+    @precondition(lambda self: self.published_at)
+    def the_server_cannot_open_one(self, data: st.DataObject, after_s: int) -> None:
+        seq = data.draw(st.sampled_from(sorted(self.published_at)))
+        for known in (self.published_at, self.again_by, self.later_by):
+            known.pop(seq, None)
+        self.signs.pop(seq, None)
+        self.not_before[seq] = self.now + after_s
+        self.back_by[seq] = self.now + max(after_s, 600) * 1.5
+        self.take(self.uplink.put_back(seq, after_s, self.now))
 
     @rule(data=st.data())
     @precondition(lambda self: self.published_at)
@@ -146,7 +159,10 @@ class Everything(RuleBasedStateMachine):
             return
         assert wake_at is not None
         assert wake_at > self.now
-        if len(self.published_at) < min(self.window, len(self.kept)):
+        if len(self.published_at) < self.window:
+            for seq, by in self.back_by.items():
+                assert wake_at <= max(by, self.open_by), f"{seq} is forgotten where it was put back"
+        if len(self.published_at) < min(self.window, len(self.kept) - len(self.back_by)):
             assert not self.closing, "waits for the sake of others while the agent ends"
             assert wake_at <= self.now + SPREAD_S
         for seq, by in self.again_by.items():
