@@ -69,7 +69,7 @@ class LastingComponent(Component):
         self._ca = ca
         self._joined = False
         self._port: Any = None
-        self._trouble = ""
+        self._trouble = self._key_trouble = ""
         self._finishing: Deferred[None] | None = None
         self._log = Logger(namespace=type(self).__module__)
         self.on("connectfailure", self._not_joined)  # type: ignore[no-untyped-call]
@@ -156,12 +156,17 @@ class LastingComponent(Component):
 
     def _take_key(self) -> None:
         """Look whether the file has another key: it is replaced while this runs, and the one before joins no more."""
+        trouble, found = "", self.key
         try:
             found = read_key_file(self._key_path)
         except ConfigError as error:
-            self._log.warn("{error}; the key of before is tried", error=error)
-            return
-        if found != self.key and found.authid == self.key.authid:
+            trouble = str(error)
+        if (found.authid, found.role) != (self.key.authid, self.key.role):
+            trouble = f"{self._key_path} is the key of {found.authid}, {found.role}"
+        if trouble and trouble != self._key_trouble:
+            self._log.warn("{trouble}; the key of before is tried", trouble=trouble)
+        self._key_trouble = trouble
+        if not trouble and found != self.key:
             self.key = found
             # Autobahn reads it for each session.
             self._authentication = _by_key(found)

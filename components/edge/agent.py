@@ -7,8 +7,7 @@ router is there.
 
 import random
 import secrets
-import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -22,7 +21,7 @@ from twisted.logger import Logger
 from components import keyfile, wamp_transport
 from components.bounded_file import read_text
 from components.durable_file import replace_file
-from components.edge import at_modem, dbus_modem, power_command, sqlite_spool
+from components.edge import at_modem, dbus_modem, errand, power_command, sqlite_spool
 from components.edge.choice import Choice
 from components.edge.compactor import Sealer, SigningKey
 from components.edge.config import EdgeConfig
@@ -48,7 +47,7 @@ from components.keyfile import KeyFile
 from components.lane import Lane
 from components.lasting_component import LastingComponent
 from components.wire import bundle
-from components.wire.errors import ConfigError, OdographError, UnavailableError
+from components.wire.errors import ConfigError, UnavailableError
 
 _DRAIN_S: Final = 30.0
 _AWAY_S: Final = 3.0
@@ -76,6 +75,8 @@ class Agent:
         trust = Trust(bundle.parse(_text(config)), config.server.suite)
         self._lock = sqlite_spool.lock(config.spool.dir)
         self._reactor, self._config, self._turned = reactor, config, turned
+        self._log = Logger()
+        self._detach = partial(errand.detach, self._log)
         self._car_lane, self._modem_lane = Lane(reactor, "car"), Lane(reactor, "modem")
         self._started_ms = elapsed_ms()
         sealer = Sealer(lambda: trust.sealing, lambda: self.signing, secrets.token_bytes)
@@ -112,7 +113,6 @@ class Agent:
             (LoopingCall(self._detach, self._tidy_if_over, "retention failed"), _LOOK_EVERY_S),
             (LoopingCall(self._detach, self._ask_sim, "the modem's driver failed"), _SIM_EVERY_S),
         ]
-        self._log = Logger()
         if config.power.command:
             # Now, while somebody may be looking; it is run without anybody there.
             power_command.is_there(config.power.command)
@@ -138,7 +138,8 @@ class Agent:
                 loop.stop()
         if self._recording is not None:
             await self._recording
-        await self._log_failure(lambda: self._spool.compact(closing=True), "the packet in hand waits for the next run")
+        pack = partial(self._spool.compact, closing=True)
+        await errand.attempt(self._log, pack, "the packet in hand waits for the next run")
         await self.link.drained(_DRAIN_S, _AWAY_S)
         self.link.end()
         if self._gps is not None:
@@ -268,19 +269,6 @@ class Agent:
         self._packed = False
         if order == "sleep":
             self._detach(lambda: self._pack_last(session), "the packet in hand waits for the car to wake")
-
-    async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        """Do what the next time, or the next run, can make good if it fails now."""
-        try:
-            await work()
-        except (OdographError, sqlite3.Error) as error:
-            # The card or its files, which the log has told of: nobody needs to know where in the code.
-            self._log.error("{words}: {error}", words=words, error=error)
-        except Exception:  # noqa: BLE001 - recording and delivery go on
-            self._log.failure(words)
-
-    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> Deferred[None]:
-        return ensureDeferred(self._log_failure(work, words))
 
     def _recording_failed(self, failure: Any) -> None:  # noqa: ANN401 - twisted's Failure
         self._log.failure("recording ended", failure)

@@ -118,7 +118,7 @@ class Compactor:
             span = period.first_seq, period.rows[-1].seq
             one = self._made(period, lost, self.outbox.next_seq())
             if one is None:
-                self.outbox.skip(file_id, span[1], [*lost.values(), self._lost(period.rows, "corrupt")])
+                self.outbox.skip(file_id, span[1], [self._lost(period.rows, "corrupt")], lost)
                 continue
             strays = [self._lost(one.strays, "corrupt", one.opened_ms)] if one.strays else []
             sha256, end_ms = receipt.digest(one.envelope), one.packet.start_ms + one.packet.period_s * 1000
@@ -133,14 +133,15 @@ class Compactor:
         """Seal a packet again whose envelope is damaged, or is for a key that the server has no more.
 
         The same rows give the same plaintext: where the server has it already, it is a duplicate. Where the rows are
-        gone, a damaged packet is declared as lost, and one for an old key counts as refused.
+        gone, a damaged packet is declared as lost, and one for an old key stays as it is: only one persister has said
+        that it does not know the key, another may, and a key can be restored.
 
         Args:
             seq: Of a packet without a receipt.
 
         Returns:
-            The hash of its envelope, which may be the one that it had: sealed for the newest key and whole. None where
-            it does not wait any more.
+            The hash of its envelope, which may be the one that it had: sealed for the newest key, or not to be made
+            again. None where it does not wait any more.
         """
         old = self.outbox.sealed(seq)
         if old is None:
@@ -158,10 +159,9 @@ class Compactor:
                     packet_log.tell(self._log, "made", old.id, envelope=sha256, bytes=len(one.envelope))
                     return sha256
         if is_whole:
-            self.outbox.settle([(old.sha256, "rejected", "unknown_server_key")], self.outbox.ran_ms)
-        else:
-            self.outbox.lose(seq, "corrupt")
-        packet_log.tell(self._log, "rejected", old.id, code="unknown_server_key" if is_whole else "corrupt")
+            return old.sha256
+        self.outbox.lose(seq, "corrupt")
+        packet_log.tell(self._log, "rejected", old.id, code="corrupt")
         return None
 
     def give_up(self, limit: int, reason: str) -> int:
@@ -182,8 +182,8 @@ class Compactor:
             return 0
         told = [row for row in rows if row.kind == "lost"]
         readings = [row for row in rows if row.kind != "lost"]
-        losses = [*_losses(told).values(), *([self._lost(readings, reason)] if readings else [])]
-        self.outbox.skip(file_id, rows[-1].seq, losses)
+        lost = [self._lost(readings, reason)] if readings else []
+        self.outbox.skip(file_id, rows[-1].seq, lost, _losses(told))
         return len(rows)
 
     def _made(self, period: _Period, lost: Mapping[str, Lost], seq: int) -> _Made | None:

@@ -211,13 +211,15 @@ class Device:
 
     async def _audit(self, step: str, details: CallDetails, what: Mapping[str, object]) -> None:
         note = {"step": step, "by": _caller(details), "role": details.caller_authrole, **what}
-        if refused := self._interlock.refused:
+        # Another step that runs meanwhile does not tell them again.
+        refused, self._interlock.refused = self._interlock.refused, 0
+        if refused:
             note["too_many"] = refused
         try:
             await self.recorder.note(note)
         except UnavailableError as error:
+            self._interlock.refused += refused
             raise ApplicationError(_NOT_RECORDED, f"{step}: {error}") from error
-        self._interlock.refused -= refused
         # For the audit log at the router, where operators see it; the card has it in any case.
         self.link.tell("clear", note)
 

@@ -19,7 +19,9 @@ UNPACKED       rows of which no packet could be made, but for as many  over boun
 =============  ======================================================  ============  ===========================
 
 Rows whose packet is made when their minute is over never go. A card that is full is the same, at once, whatever the
-bound. What is begun goes on until the spool is 5 % below its bound, so that it is not begun again with the next row.
+bound. What is begun goes on until the spool is 5 % below its bound, so that it is not begun again with the next row; on
+a full card, until 5 % of the spool is free, and 1 MB at least. What is lost for good (UNSENT, UNPACKED) goes for the
+5 % only, whatever freed it: a young spool may be less than 1 MB.
 """
 
 from enum import Enum
@@ -53,6 +55,7 @@ _ORDER: Final = (
     Step.UNPACKED,
 )
 _ALWAYS: Final = 2
+_LOSING: Final = (Step.UNSENT, Step.UNPACKED)
 
 
 class Tidying:
@@ -65,12 +68,13 @@ class Tidying:
     """
 
     def __init__(self, used_bytes: int, max_bytes: int, *, is_full: bool) -> None:
-        self.goal_bytes: int | None = None
-        if used_bytes > max_bytes:
-            self.goal_bytes = max_bytes - max_bytes // _BELOW
+        bound = max_bytes - max_bytes // _BELOW if used_bytes > max_bytes else None
+        self.goal_bytes = self._losing_goal = bound
         if is_full:
-            room = max(used_bytes // _BELOW, _LEAST_BYTES)
-            self.goal_bytes = min(used_bytes - room, self.goal_bytes or used_bytes)
+            room = used_bytes // _BELOW
+            self.goal_bytes = min(used_bytes - max(room, _LEAST_BYTES), bound or used_bytes)
+            # A young spool may not have the least at all: what is lost by it goes no further than its share.
+            self._losing_goal = min(used_bytes - room, bound or used_bytes)
         self._at = 0
 
     @property
@@ -91,6 +95,9 @@ class Tidying:
             self._at += 1
         if self._at < _ALWAYS:
             return _ORDER[self._at]
-        if self.goal_bytes is None or used_bytes <= self.goal_bytes or self._at == len(_ORDER):
+        if self._at == len(_ORDER):
             return None
-        return _ORDER[self._at]
+        step = _ORDER[self._at]
+        # The losing steps come last and need no more than the others: where one is not needed, no later one is.
+        goal = self._losing_goal if step in _LOSING else self.goal_bytes
+        return None if goal is None or used_bytes <= goal else step

@@ -4,8 +4,6 @@ readings.db is written in one lane and outbox.db in another; this moves between 
 forget is decided by `retention`; what is corrupt or full is found by `sqlite_spool`.
 """
 
-import sqlite3
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,18 +11,19 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
-from components.edge import sqlite_spool
+from components.edge import errand, sqlite_spool
 from components.edge.compactor import Compactor, Sealer
 from components.edge.retention import Step, Tidying
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import Ballast, Fault, SpoolFaultError
 from components.lane import Lane
-from components.wire.errors import OdographError
 from components.wire.packet import lost_form
 
 _BALLAST_BYTES: Final = 2_000_000
 _PACKETS_AT_ONCE: Final = 200
+_UNSENT_AT_ONCE: Final = 20
+"""Fewer: none is to go that needs not."""
 _MINUTES_AT_ONCE: Final = 20
 _ROWS_AT_ONCE: Final = 2000
 _GIVEN_UP_AT_ONCE: Final = 500
@@ -93,6 +92,7 @@ class Spool:
         self._tidying: Deferred[None] | None = None
         self._is_settled = False
         self._log = Logger()
+        self._detach = partial(errand.detach, self._log)
 
     def start(self, owner: Owner) -> None:
         """Take up what an earlier run left behind."""
@@ -127,7 +127,12 @@ class Spool:
 
     def remake(self, seq: int) -> str | None:
         """Seal a packet again; see Compactor. Blocking: in the outbox's lane."""
-        return self._compactor.remake(seq)
+        try:
+            return self._compactor.remake(seq)
+        except SpoolFaultError as error:
+            if error.path == self.writer.path:
+                self._reactor.callFromThread(self._detach, self._replace_readings, "readings were not replaced")
+            raise
 
     async def tidy(self, *, is_full: bool = False) -> None:
         """Forget what is old, and what there is no room for; does nothing while that, or a repair, is under way."""
@@ -163,12 +168,15 @@ class Spool:
         await self._take_up(session, last_ms, both)
 
     async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
+        epoch = self.outbox.epoch
         try:
             await self._follow(session, last_ms, gone)
             self._owner.kept(await self.outbox_lane.run(self.outbox.waiting), fresh=False)
             await self.compact()
         finally:
-            self._is_settled = True
+            # Where the outbox was set aside meanwhile, another is being taken up.
+            if self.outbox.epoch == epoch:
+                self._is_settled = True
         await self.tidy()
 
     async def _follow(self, session: str, last_ms: int, gone: tuple[int, int] | None = None) -> None:
@@ -216,7 +224,8 @@ class Spool:
 
     async def _leave_readings(self, session: str, now_ms: int) -> None:
         # Most of its rows can be read still, and each has its checksum.
-        await self._log_failure(partial(self.compact, closing=True), "the last minutes of the corrupt file are lost")
+        pack = partial(self.compact, closing=True)
+        await errand.attempt(self._log, pack, "the last minutes of the corrupt file are lost")
         await self.outbox_lane.run(self._reader.reopen)
         await self._follow(session, now_ms)
         self._is_settled = True
@@ -251,7 +260,7 @@ class Spool:
             before_ms = ran_ms + 1 if step is Step.SETTLED else ran_ms - self._keep_ms
             return await self.outbox_lane.run(self.outbox.forget, before_ms, ran_ms, _PACKETS_AT_ONCE)
         if step is Step.UNSENT:
-            return await self.outbox_lane.run(self.outbox.forget_unsent, _PACKETS_AT_ONCE, why)
+            return await self.outbox_lane.run(self.outbox.forget_unsent, _UNSENT_AT_ONCE, why)
         if step is Step.UNPACKED and not await self.outbox_lane.run(self._compactor.give_up, _GIVEN_UP_AT_ONCE, why):
             return 0
         floor = await self.file_lane.run(self.writer.floor)
@@ -278,15 +287,3 @@ class Spool:
             why=file.trouble,
             aside=file.quarantined,
         )
-
-    async def _log_failure(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        try:
-            await work()
-        except (OdographError, sqlite3.Error) as error:
-            # The card or its files, which the log has told of: nobody needs to know where in the code.
-            self._log.error("{words}: {error}", words=words, error=error)
-        except Exception:  # noqa: BLE001 - recording and delivery go on
-            self._log.failure(words)
-
-    def _detach(self, work: Callable[[], Awaitable[None]], words: str) -> None:
-        ensureDeferred(self._log_failure(work, words))

@@ -54,6 +54,8 @@ CREATE TABLE lost (id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL) STR
 }
 _PAGE_BYTES: Final = 4096
 _LARGEST: Final = 2**53
+_NO_FILE: Final = 2**32
+"""Of packets whose rows are in no file: no readings file has that name."""
 _MAX_LOSSES: Final = 1 << 18
 """Characters: of the losses that one packet tells."""
 _PERIOD_MS: Final = 60_000
@@ -133,8 +135,11 @@ class SqliteOutbox(SpoolFile):
             bare: The time (ms UTC) of packets that waited in an outbox before this one, and cannot be made again.
         """
         with self._guarded() as db, transaction(db):
-            if not 0 <= self._cursor(file_id)[0] <= last_row:
+            cursor = self._cursor(file_id)[0]
+            if cursor < 0:
                 raise not_ours("it tells of packets that were never made")
+            if cursor > last_row:
+                self._step_back(file_id, last_row)
             for of, end_ms in db.execute("SELECT session, end_ms FROM cursors WHERE file_id <> ?", (file_id,)):
                 if not (of is None or row_form.is_hex16(of)) or not 0 <= (end_ms or 0) < row_form.MAX_MS:
                     raise not_ours("it tells of a file that never was")
@@ -199,11 +204,17 @@ class SqliteOutbox(SpoolFile):
             self._declare(also)
         return added == 1
 
-    def skip(self, file_id: int, last_row: int, lost: Sequence[Lost]) -> None:
-        """Move the cursor past rows of which no packet can be made, and declare what is lost by that."""
+    def skip(self, file_id: int, last_row: int, lost: Sequence[Lost], told: Mapping[str, Lost] | None = None) -> None:
+        """Move the cursor past rows of which no packet can be made, and declare what is lost by that.
+
+        What those rows `told`, by the keys of `undeclared`, is declared again: the latest, under other keys.
+        """
+        told = told or {}
         with self._guarded() as db, transaction(db):
-            self._move(file_id, last_row, None, max((one.to_ms for one in lost), default=0))
-            self._declare(lost)
+            losses = [*told.values(), *lost]
+            self._move(file_id, last_row, None, max((one.to_ms for one in losses), default=0))
+            db.executemany("DELETE FROM lost WHERE ? || '/' || id = ?", [(self.epoch, key) for key in told])
+            self._declare(losses)
 
     def undeclared(self) -> dict[str, Lost]:
         """Return losses of which no packet tells yet, the oldest, by keys that are never given twice."""
@@ -324,6 +335,20 @@ class SqliteOutbox(SpoolFile):
         with self._guarded() as db:
             row = db.execute("SELECT seq, end_ms FROM cursors WHERE file_id = ?", (file_id,)).fetchone()
         return (row[0], row[1]) if row else (0, None)
+
+    def _step_back(self, file_id: int, last_row: int) -> None:
+        """Rows have vanished, or never were: what is there is packed again, under the same ids.
+
+        The packets that may have been made of others have no rows from now on: theirs will be another packet's.
+        """
+        db = self._connection
+        (first_row,) = db.execute(
+            "SELECT ifnull(max(first_row), 1) FROM packets WHERE file_id = ? AND first_row <= ?", (file_id, last_row)
+        ).fetchone()
+        db.execute("UPDATE cursors SET seq = ? WHERE file_id = ?", (first_row - 1, file_id))
+        db.execute(
+            "UPDATE packets SET file_id = ? WHERE file_id = ? AND first_row >= ?", (_NO_FILE, file_id, first_row)
+        )
 
     def _move(self, file_id: int, last_row: int, session: str | None, end_ms: int) -> None:
         self._connection.execute(

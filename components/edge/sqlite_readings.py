@@ -97,6 +97,7 @@ class ReadingsWriter(SpoolFile):
                 self._insert(session, rows)
         except sqlite3.IntegrityError:
             # Another hand wrote rows, and took their numbers.
+            self._count_unwritten(session, rows, "card_error")
             self._renumber()
             raise
         except (sqlite3.OperationalError, SpoolFaultError) as error:

@@ -14,6 +14,9 @@ A receipt is a sign of life: what was published before the receipted packet, and
 never gets its receipt is not published at each receipt of the others. A new session makes all due, their timers at
 10 s again. A `retry` receipt stands above both: the server said when. PUBLISHED from the router means nothing here.
 
+A packet that the server cannot open, and that cannot be sealed again, is put back: it waits, out of the window, as long
+as the server said, and 10 s at least that double each time to 10 min. So a few of these never keep the others waiting.
+
 Each session begins with a random wait of up to 5 s, so that a fleet that lost its router does not publish all at once
 when it is back. Of a backlog every fourth packet is the newest, for the live view; the others are the oldest.
 """
@@ -70,6 +73,8 @@ class Uplink:
         self._soon: list[tuple[float, int]] = []
         self._ready: list[int] = []
         self._flights: dict[int, _Flight] = {}
+        self._put_back: dict[int, int] = {}
+        """How often, of those that were."""
 
     @property
     def idle(self) -> bool:
@@ -122,6 +127,7 @@ class Uplink:
         """Receipts came: these are stored or rejected for ever."""
         for seq in seqs:
             self._waiting.discard(seq)
+            self._put_back.pop(seq, None)
             if settled := self._flights.pop(seq, None):
                 for flight in self._flights.values():
                     out_s = now - flight.published_at
@@ -137,11 +143,20 @@ class Uplink:
             flight.again_at = flight.not_before
         return self._due(now)
 
+    def put_back(self, seq: int, after_s: float, now: float) -> list[int]:
+        """A `retry` receipt of a packet that will stay as it is: not before that many seconds, others go meanwhile."""
+        if self._flights.pop(seq, None):
+            times = self._put_back.get(seq, 0)
+            self._put_back[seq] = times + 1
+            self._waiting.add(seq)
+            heappush(self._soon, (now + max(after_s, _doubling(times)) * (1 + self._random() / 2), seq))
+        return self._due(now)
+
     def closing(self, now: float) -> list[int]:
         """The agent ends soon: no more waiting for the sake of others."""
         self._closing = True
         self._open_at = min(self._open_at, now)
-        self._soon = sorted((min(at, now), seq) for at, seq in self._soon)
+        self._soon = sorted((at if seq in self._put_back else min(at, now), seq) for at, seq in self._soon)
         return self._due(now)
 
     def woke(self, now: float) -> list[int]:

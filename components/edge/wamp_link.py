@@ -173,7 +173,9 @@ class WampLink:
     async def _remade(self, seq: int) -> bytes | None:
         """Have a packet sealed again if it must be; return its envelope, None where it does not wait any more."""
         name = await self.outbox_lane.run(self.remake, seq)
-        self._seqs = {sha256: one for sha256, one in self._seqs.items() if one != seq}
+        for sha256 in [sha256 for sha256, one in self._seqs.items() if one == seq and sha256 != name]:
+            del self._seqs[sha256]
+            self._ids.pop(sha256, None)
         if name is None:
             return None
         self._seqs[name] = seq
@@ -194,6 +196,7 @@ class WampLink:
 
     async def _settle(self, receipts: Iterable[receipt.Receipt]) -> None:
         marks: list[tuple[str, Literal["receipted", "rejected"], str | None]] = []
+        stale: list[tuple[int, str, float]] = []
         now = self.reactor.seconds()
         for one in receipts:
             self.counts[one.status] += 1
@@ -203,8 +206,8 @@ class WampLink:
                     after_s = _RETRY_AFTER_S if one.retry_after_s is None else one.retry_after_s
                     self._publish(self.uplink.retry(seq, after_s, now))
                     self._say("retried", one.envelope_sha256, code=one.code, after_s=after_s)
-                    if one.code == "unknown_server_key" and await self._remade(seq) is None:
-                        self._publish(self.uplink.settled([seq], now))
+                    if one.code == "unknown_server_key":
+                        stale.append((seq, one.envelope_sha256, after_s))
                 continue
             marks.append((one.envelope_sha256, "rejected" if one.status == "rejected" else "receipted", one.code))
         seqs = await self.outbox_lane.run(self.outbox.settle, marks, self.ran_ms())
@@ -213,6 +216,13 @@ class WampLink:
             self._seqs.pop(sha256, None)
             self._ids.pop(sha256, None)
         self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
+        # Last, as one that fails must not cost the others' receipts.
+        for seq, name, after_s in stale:
+            sealed, now = await self._remade(seq), self.reactor.seconds()
+            if sealed is None:
+                self._publish(self.uplink.settled([seq], now))
+            elif receipt.digest(sealed) == name:
+                self._publish(self.uplink.put_back(seq, after_s, now))
 
     def _say(self, event: Event, name: str, **facts: object) -> None:
         tell(self._log, event, self._ids.get(name), envelope=name, **facts)

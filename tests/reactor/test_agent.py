@@ -184,7 +184,15 @@ def test_a_key_that_is_replaced_while_the_agent_runs_is_joined_and_sealed_with_a
 
     before = component.key.private_key, old
     new = make_key(config.device.id, "device")
-    assert replace_key(make_key("car_other", "device"), 0o600) == before
-    assert replace_key(new, 0o644) == before
+    said: list[str] = []
+    cast("Any", component)._log.warn = lambda words, **facts: said.append(words.format(**facts))
+    for other in (make_key("car_other", "device"), make_key(config.device.id, "technician")):
+        assert replace_key(other, 0o600) == replace_key(other, 0o600) == before
+    told = [words for words in said if "the key of before" in words]
+    assert [words.partition(" is the key of ")[2].partition(";")[0] for words in told] == [
+        "car_other, device", f"{config.device.id}, technician"
+    ]  # fmt: skip
+    assert replace_key(new, 0o644) == replace_key(new, 0o644) == before
+    assert len([words for words in said if "the key of before" in words]) == 3
     assert replace_key(new, 0o600) == (new.private_key, bundle.key_id(bytes.fromhex(new.public_key)))
     agent.close()

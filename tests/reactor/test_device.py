@@ -161,6 +161,28 @@ def test_a_flood_of_attempts_fills_no_card_and_its_number_is_on_record(bench: Be
     assert len(bench.device._interlock._tokens) == 0
 
 
+def test_attempts_that_were_too_many_are_told_once_where_two_steps_run_at_once(bench: Bench) -> None:
+    bench.device._interlock.refused = 5
+    kept, bench.recorder.file_lane = bench.recorder.file_lane, as_lane(held := HeldLane())
+    steps = [begun(bench.device.prepare_clear(details=by(who))) for who in ("one", "other")]
+    while held.queue:
+        held.release()
+    bench.recorder.file_lane = kept
+    assert all(found for _, found in steps)
+    assert [body["too_many"] for _, _, _, body in bench.journal.rows if "too_many" in body] == [5]
+    assert bench.device._interlock.refused == 0
+
+
+def test_attempts_that_could_not_be_told_are_told_with_the_next_step(bench: Bench) -> None:
+    bench.device._interlock.refused = 5
+    bench.journal.full = OSError("full")
+    with pytest.raises(ApplicationError):
+        bench.token()
+    bench.journal.full = None
+    bench.token()
+    assert [body.get("too_many") for _, kind, _, body in bench.journal.rows if kind == "audit"] == [5]
+
+
 def test_an_agent_that_was_started_again_knows_no_token_of_before(bench: Bench, tmp_path: Path) -> None:
     token = bench.token()
     (tmp_path / "again").mkdir()

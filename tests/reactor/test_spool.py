@@ -1,5 +1,6 @@
 """A spool over its bound, with real files of a few MB: what goes, in which order, until it is below."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ from twisted.internet.task import deferLater
 
 from components.edge import spool as spool_module
 from components.edge import sqlite_spool
+from components.edge.compactor import Compactor
 from components.edge.spool import Spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.times import minute_id
 from tests.edge_parts import ONE, T0, drive, sealer
 from tests.wamp_peer import reactor, run
@@ -122,3 +125,55 @@ def test_the_oldest_packets_without_a_receipt_go_last_and_each_is_declared(tmp_p
     assert sum(one["count"] for one in owner.told if isinstance(one["count"], int)) == PACKETS - 100 - waiting
     assert {(one["event"], one["what"], one["reason"]) for one in owner.told} == {("lost_range", "packets", "bound")}
     assert sqlite_spool.used_bytes(tmp_path) <= 800 * KB
+
+
+def broken(path: Path) -> SpoolFaultError:
+    return SpoolFaultError(path, "corrupt", sqlite3.DatabaseError("malformed"))
+
+
+def test_a_readings_file_that_breaks_while_a_packet_is_sealed_again_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, 0)
+    owner, begun = Owner(), list[str]()
+    monkeypatch.setattr(owner, "begin_session", lambda: begun.append("session"))
+
+    def remake(_compactor: object, _seq: int) -> None:
+        raise broken(tmp_path / "readings.db")
+
+    monkeypatch.setattr(Compactor, "remake", remake)
+
+    async def live() -> None:
+        spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+        spool.start(owner)
+        while not (tmp_path / "ballast").exists():
+            await deferLater(reactor, 0.02)
+        with pytest.raises(SpoolFaultError):
+            await spool.outbox_lane.run(spool.remake, 1)
+        while spool.writer.quarantined is None or not spool._is_settled:
+            await deferLater(reactor, 0.02)
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert begun == ["session"]
+
+
+def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+
+    async def follow(*_: object) -> None:
+        spool.outbox.renew("a test's")
+        raise broken(tmp_path / "outbox.db")
+
+    monkeypatch.setattr(spool, "_follow", follow)
+
+    async def live() -> None:
+        with pytest.raises(SpoolFaultError):
+            await spool._take_up(ONE, T0, None)
+
+    run(live)
+    spool.close()
+    assert not spool._is_settled

@@ -360,6 +360,7 @@ def test_a_packet_for_a_key_that_the_server_has_no_more_is_sealed_again_and_publ
     bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
     bench.clock.advance(8)
     assert session.packets == [b"sealed 1", b"sealed anew"]
+    assert list(bench.link._ids) == [receipt.digest(b"sealed anew")]
     found = [Receipt(receipt.digest(b"sealed anew"), None, "stored")]
     bench.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(SERVER)))
     assert bench.link.uplink.idle
@@ -370,6 +371,38 @@ def test_a_packet_that_cannot_be_sealed_again_leaves_its_place_to_the_others(ben
     session = bench.join()
     bench.hear("retry", 1, code="unknown_server_key", retry_after_s=5)
     assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 5, 4)]
+
+
+def test_packets_that_stay_as_they_are_sealed_wait_and_leave_their_places_to_the_others(bench: Bench) -> None:
+    bench.keep(*range(1, 7))
+    session = bench.join()
+    bench.link.remake = lambda seq: receipt.digest(b"sealed %d" % seq)
+    assert session.packets == [b"sealed %d" % n for n in (1, 2, 3, 6)]
+    bench.hear("retry", 1, 2, 3, 6, code="unknown_server_key", retry_after_s=5)
+    assert session.packets[4:] == [b"sealed 4", b"sealed 5"]
+    bench.hear("stored", 4, 5)
+    assert bench.outbox.counts().waiting == 4
+    bench.clock.advance(14)
+    assert len(session.packets) == 10
+    bench.hear("stored", 1, 2, 3, 6)
+    assert bench.link.uplink.idle
+
+
+def test_a_packet_that_fails_to_be_sealed_again_costs_no_other_receipt_of_the_message(bench: Bench) -> None:
+    bench.keep(1, 2)
+    bench.join()
+
+    def fail(_seq: int) -> None:
+        raise OSError("the card")
+
+    bench.link.remake = fail
+    found = [
+        Receipt(receipt.digest(b"sealed 1"), None, "retry", "unknown_server_key", 5),
+        Receipt(receipt.digest(b"sealed 2"), None, "stored"),
+    ]
+    bench.session.subscribed[topics.receipt("car_one")](receipt.sign(found, "a" * 16, signer(SERVER)))
+    assert bench.outbox.counts().receipted == 1
+    assert bench.link.uplink.in_flight == 1
 
 
 def test_an_envelope_that_is_not_what_was_sealed_is_not_published(bench: Bench) -> None:

@@ -162,7 +162,6 @@ OUTBOX: Final[dict[str, Harm]] = {
     "a time that no agent ran": sql("UPDATE meta SET ran_ms = -1"),
     "a packet at the end of all numbers": sql("UPDATE packets SET seq = 9223372036854775807 WHERE seq = 2"),
     "numbers that are used up": sql("UPDATE sqlite_sequence SET seq = 9223372036854775807"),
-    "a cursor past the last row": sql("UPDATE cursors SET seq = 1000"),
     "a cursor below zero": sql("UPDATE cursors SET seq = -1"),
     "another file that never was": sql("INSERT INTO cursors VALUES (99, 5, NULL, 9223372036854775807)"),
     "another session that is none": sql("INSERT INTO cursors VALUES (99, 5, 'none', 5)"),
@@ -199,6 +198,33 @@ def test_what_is_no_outbox_is_set_aside_and_its_packets_are_made_again(spool: Pa
     road.compactor.compact(closing=True)
     assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
     assert road.lost() == []
+
+
+def test_a_cursor_past_the_last_row_costs_no_packet_and_every_reading_is_packed(spool: Path) -> None:
+    sql("UPDATE cursors SET seq = 1000")(spool / "outbox.db")
+    road = Road(spool)
+    road.compactor.compact(closing=True)
+    assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
+    assert (road.outbox.quarantined, road.lost()) == (None, [])
+
+
+@pytest.mark.parametrize("last_row", [1, 30, 61, 90, 120])
+def test_rows_that_vanished_cost_no_unsent_packet_and_those_that_come_in_their_place_are_packed(
+    spool: Path, last_row: int
+) -> None:
+    """As of a card that takes commits back."""
+    sql(f"DELETE FROM rows WHERE seq > {last_row}")(spool / "readings.db")  # noqa: S608 - a test's
+    road = Road(spool)
+    drive(road.writer, TWO, T0 + 5 * MINUTE, 100)
+    file_id = road.reader.file_id
+    # Retention, before they are packed.
+    road.writer.forget(road.outbox.first_row_kept(file_id), 1000)
+    road.writer.forget(road.outbox.row_after(file_id, 2, 1), 1000)
+    before = dict(packets(road.outbox))
+    road.compactor.compact(closing=True)
+    assert road.readings() == {"1+0": 60, "1+1": 60, "2+5": 60, "2+6": 40}
+    assert before.items() <= packets(road.outbox).items()
+    assert (road.outbox.quarantined, road.lost()) == (None, [])
 
 
 @pytest.mark.parametrize("packet_id", ["", "//", f"car_one/{ONE}/noon", "car_one/none/20260517T064000Z"])
@@ -246,6 +272,9 @@ def test_a_row_of_another_hand_costs_one_commit_and_not_all_that_follow(road: Ro
         road.writer.append(ONE, [reading_row(T0 + 150_000)])
     road.writer.append(ONE, [reading_row(T0 + 151_000)])
     assert road.writer.quarantined is None
+    road.compactor.compact(closing=True)
+    (last,) = [one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.lost]
+    assert last.lost == (Lost(ONE, T0 + 150_000, T0 + 150_001, "readings", 1, "card_error"),)
 
 
 @pytest.mark.parametrize("body", ["5", "5.5", "zeroblob(2000000)", "''"])
@@ -303,17 +332,20 @@ def test_an_envelope_for_a_key_that_the_server_has_no_more_is_sealed_for_the_new
 
 def test_a_packet_of_which_a_row_is_gone_is_not_made_again_of_the_rest(road: Road) -> None:
     sql("DELETE FROM rows WHERE seq = 2")(road.writer.path)
-    assert newer(road).remake(1) is None
-    assert newer(road).remake(2) is not None
+    one, two = road.outbox.waiting()
+    assert newer(road).remake(1) == one.sha256
+    assert newer(road).remake(2) not in {None, two.sha256}
 
 
-def test_what_cannot_be_sealed_again_is_declared_or_counts_as_refused(road: Road) -> None:
+def test_of_what_cannot_be_sealed_again_the_damaged_is_declared_and_the_whole_waits(road: Road) -> None:
+    """For another persister may have the key, and a server may be given its key again."""
     road.writer.forget(road.outbox.first_row_kept(road.reader.file_id) + 120, 1000)
     sql("UPDATE packets SET envelope = randomblob(900) WHERE seq = 1")(road.outbox.path)
-    assert [newer(road).remake(seq) for seq in (1, 2, 3)] == [None, None, None]
+    _, two = road.outbox.waiting()
+    assert [newer(road).remake(seq) for seq in (1, 2, 3)] == [None, two.sha256, None]
     assert road.lost() == [Lost(ONE, T0, T0 + MINUTE, "packets", 1, "corrupt")]
     counts = road.outbox.counts()
-    assert (counts.waiting, counts.rejected) == (0, 1)
+    assert (counts.waiting, counts.rejected) == (1, 0)
 
 
 # What would grow without bound
@@ -328,6 +360,38 @@ def test_rows_of_which_packets_can_never_be_made_are_given_up_but_for_a_packets_
         (T0 + 120_000, T0 + 139_001, 20, "bound"),
         (T0 + 140_000, T0 + 144_001, 5, "bound"),
     ]
+
+
+def test_losses_that_are_given_up_with_rows_are_told_again_once_and_keep_no_later_one_waiting(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are given at a time must not stand before all others for ever."""
+    file_id = road.reader.file_id
+    losses = [Lost(ONE, T0 + n, T0 + n + 1, "packets", 1, "bound") for n in range(100)]
+    road.outbox.skip(file_id, road.outbox.cursor(file_id), losses)
+    road.writer.declare(ONE, T0 + 150_000, road.outbox.undeclared())
+    drive(road.writer, ONE, T0 + 150_000, 10, opening=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(compactor_module, "MAX_READINGS", 5)
+        assert road.compactor.give_up(200, "bound") == 135
+    late = Lost(TWO, T0 + 5, T0 + 6, "packets", 7, "card_full")
+    road.outbox.skip(file_id, road.outbox.cursor(file_id), [late])
+    told: list[Lost] = []
+    for n in (3, 4):
+        told += road.writer.declare(TWO, T0 + n * MINUTE, road.outbox.undeclared())
+        drive(road.writer, TWO, T0 + n * MINUTE, 3, opening=n == 3)
+        road.compactor.compact(closing=True)
+    assert [one for one in told if one.what == "packets"] == [*losses, late]
+    assert road.lost() == []
+
+
+def test_losses_of_a_period_that_cannot_be_packed_are_told_again_once(road: Road) -> None:
+    one = Lost(ONE, T0, T0 + 1, "packets", 1, "bound")
+    road.writer.declare(TWO, T0 + 200_000, {f"{road.outbox.epoch}/1": one})
+    road.outbox.skip(road.reader.file_id, road.outbox.cursor(road.reader.file_id), [one])
+    drive(road.writer, TWO, T0 + 3 * MINUTE, 3, opening=False)
+    road.compactor.compact(closing=True)
+    assert [each.what for each in road.lost()] == ["packets", "readings"]
 
 
 def test_losses_that_no_packet_tells_for_years_are_told_together(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def made(outbox: SqliteOutbox) -> list[Packet]:
 # What to forget, and in which order
 
 
-def tidied(holds: dict[Step, int], used: int, bound: int, *, is_full: bool = False) -> list[Step]:
-    """The steps that found something, each thing of 1 MB, in order."""
+def tidied(holds: dict[Step, int], used: int, bound: int, *, is_full: bool = False, size: int = MB) -> list[Step]:
+    """The steps that found something, each thing of `size`, in order."""
     holds, went = dict(holds), []
     tidying = Tidying(used, bound, is_full=is_full)
     step: Step | None = tidying.begun()
@@ -54,7 +54,7 @@ def tidied(holds: dict[Step, int], used: int, bound: int, *, is_full: bool = Fal
         if count:
             went.append(step)
             holds[step] -= 1
-            used -= MB
+            used -= size
         step = tidying.went(count, used)
     return went
 
@@ -82,6 +82,18 @@ def test_no_more_goes_than_is_needed_to_be_well_below_the_bound() -> None:
 def test_a_full_card_is_a_reason_however_small_the_spool_is() -> None:
     assert tidied({Step.SETTLED: 100}, 100 * MB, 1000 * MB, is_full=True) == [Step.SETTLED] * 5
     assert tidied({Step.SETTLED: 100}, 3 * MB, 1000 * MB, is_full=True) == [Step.SETTLED]
+
+
+@pytest.mark.parametrize("step", [Step.UNSENT, Step.UNPACKED])
+def test_a_full_card_costs_a_young_spool_a_twentieth_of_what_is_unsent_and_only_if_nothing_else_goes(
+    step: Step,
+) -> None:
+    young, size = 500_000, 10_000
+    assert tidied({step: 50}, young, 1000 * MB, is_full=True, size=size) == [step] * 3
+    some = {Step.SETTLED: 2, step: 48}
+    assert tidied(some, young, 1000 * MB, is_full=True, size=size) == [Step.SETTLED] * 2 + [step]
+    enough = {Step.SETTLED: 10, step: 40}
+    assert tidied(enough, young, 1000 * MB, is_full=True, size=size) == [Step.SETTLED] * 10
 
 
 # What goes unsent is declared

@@ -35,10 +35,10 @@ def test_rows_that_were_written_are_there_after_the_writer_is_gone(tmp_path: Pat
 def test_rows_come_all_or_none(tmp_path: Path) -> None:
     writer = ReadingsWriter(tmp_path / "r.db")
     with pytest.raises(sqlite3.IntegrityError):
-        writer.append(ONE, [reading_row(T0), ("reading", "no time", {})])  # type: ignore[list-item]
+        writer.append(ONE, [reading_row(T0), (None, T0, {})])  # type: ignore[list-item]
     assert writer.last("reading") is None
     drive(writer, ONE, T0, 1)
-    assert len(ReadingsReader(tmp_path / "r.db").readings_after(0, 10)) == 1
+    assert [row.kind for row in ReadingsReader(tmp_path / "r.db").readings_after(0, 10)] == ["lost", "reading"]
 
 
 @pytest.mark.parametrize("change", ["body = replace(body, '1', '2')", "at_ms = at_ms + 1", f"session = '{TWO}'"])

@@ -35,6 +35,7 @@ class Everything(RuleBasedStateMachine):
         self.again_by: dict[int, float] = {}
         self.later_by: dict[int, float] = {}
         self.signs: dict[int, int] = {}
+        self.back_by: dict[int, float] = {}
 
     def take(self, due: list[int]) -> None:
         assert len(due) == len(set(due)), "published twice at once"
@@ -43,6 +44,7 @@ class Everything(RuleBasedStateMachine):
             assert seq in self.kept, "published what is settled, or was never there"
             assert self.not_before.pop(seq, 0.0) <= self.now, "before the server wants it"
             self.later_by.pop(seq, None)
+            self.back_by.pop(seq, None)
             self.published_at[seq] = self.now
             self.again_by[seq] = self.now + LONGEST_S
 
@@ -84,7 +86,7 @@ class Everything(RuleBasedStateMachine):
         for seq in seqs:
             self.kept.discard(seq)
             published = self.published_at.pop(seq, None)
-            for known in (self.not_before, self.again_by, self.later_by):
+            for known in (self.not_before, self.again_by, self.later_by, self.back_by):
                 known.pop(seq, None)
             for other, at in self.published_at.items():
                 wait_s = min(10 * 2 ** self.signs.get(other, 0), 600)
@@ -101,6 +103,17 @@ class Everything(RuleBasedStateMachine):
         self.not_before[seq] = self.now + after_s
         self.again_by[seq] = self.later_by[seq] = self.now + max(after_s, 1) * 1.5
         self.take(self.uplink.retry(seq, after_s, self.now))
+
+    @rule(data=st.data(), after_s=st.integers(0, 3600))
+    @precondition(lambda self: self.published_at)
+    def the_server_cannot_open_one(self, data: st.DataObject, after_s: int) -> None:
+        seq = data.draw(st.sampled_from(sorted(self.published_at)))
+        for known in (self.published_at, self.again_by, self.later_by):
+            known.pop(seq, None)
+        self.signs.pop(seq, None)
+        self.not_before[seq] = self.now + after_s
+        self.back_by[seq] = self.now + max(after_s, 600) * 1.5
+        self.take(self.uplink.put_back(seq, after_s, self.now))
 
     @rule(data=st.data())
     @precondition(lambda self: self.published_at)
@@ -146,7 +159,10 @@ class Everything(RuleBasedStateMachine):
             return
         assert wake_at is not None
         assert wake_at > self.now
-        if len(self.published_at) < min(self.window, len(self.kept)):
+        if len(self.published_at) < self.window:
+            for seq, by in self.back_by.items():
+                assert wake_at <= max(by, self.open_by), f"{seq} is forgotten where it was put back"
+        if len(self.published_at) < min(self.window, len(self.kept) - len(self.back_by)):
             assert not self.closing, "waits for the sake of others while the agent ends"
             assert wake_at <= self.now + SPREAD_S
         for seq, by in self.again_by.items():
@@ -297,6 +313,38 @@ def test_a_server_that_says_at_once_is_not_asked_in_a_circle() -> None:
     uplink.kept([1], 0.0, fresh=False)
     assert uplink.retry(1, 0, 1.0) == []
     assert uplink.wake_at() == 2.25
+
+
+def test_packets_that_are_put_back_leave_the_window_to_the_others_and_come_again_ever_later() -> None:
+    uplink = joined()
+    assert uplink.kept(range(1, 10), 0.0, fresh=False) == [1, 2, 3, 9]
+    served = [seq for stale in (1, 2, 3, 9) for seq in uplink.put_back(stale, 5.0, 1.0)]
+    assert served == [4, 5, 6, 8]
+    uplink.settled([*served, 7], 2.0)
+    assert (uplink.in_flight, uplink.idle) == (0, False)
+    waits, now = [], 1.0
+    for _ in range(9):
+        at = uplink.wake_at()
+        assert at is not None
+        waits.append(at - now)
+        now = at
+        for seq in uplink.woke(now):
+            uplink.put_back(seq, 5.0, now)
+    assert waits == [12.5, 25.0, 50.0, 100.0, 200.0, 400.0, 750.0, 750.0, 750.0]
+    assert uplink.settled([1, 2, 3], now) == []
+    assert not uplink.idle
+    uplink.settled([9], now)
+    assert uplink.idle
+
+
+def test_what_is_put_back_waits_as_long_as_the_server_wants_and_the_agents_end_makes_it_no_sooner() -> None:
+    uplink = joined()
+    uplink.kept([1], 0.0, fresh=False)
+    assert uplink.put_back(1, 100.0, 1.0) == []
+    assert uplink.put_back(1, 100.0, 1.0) == [], "it is not in flight"
+    assert uplink.closing(2.0) == []
+    assert uplink.wake_at() == 126.0
+    assert uplink.woke(126.0) == [1]
 
 
 def test_a_fresh_packet_waits_so_that_a_fleet_does_not_publish_at_once_and_one_found_does_not() -> None:
