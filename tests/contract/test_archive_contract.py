@@ -156,7 +156,7 @@ def test_of_what_is_pending_what_the_asker_passes_over_takes_no_room(archive: Ar
 def test_what_is_pending_comes_in_pieces_that_fit_into_memory(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "MAX_READINGS", 50)
+    monkeypatch.setattr(ports, "MAX_WEIGHT", 50)
     many = [packet(n, dtcs=[{}] * 10, gaps=[{}] * 10) for n in range(4)]
     archive.insert(many)
     assert archive.pending(2 * T0_MS, 10) == many[:2]
