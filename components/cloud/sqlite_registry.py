@@ -251,11 +251,10 @@ class Registry:
             if invitation is not None and invitation.refused < MAX_REFUSED:
                 self._put("invitation", replace(invitation, refused=invitation.refused + 1))
 
-    def note_refusals(self, notes: Sequence[tuple[Note, int]], now_ms: int) -> None:
-        """Note what was refused, each with how often it came."""
+    def note_refusal(self, at_ms: int, note: Note, count: int) -> None:
+        """Note what was refused, and how often."""
         with self._writing():
-            for note, count in notes:
-                self._note(now_ms, note.what, note.whom, note.detail(count))
+            self._note(at_ms, note.what, note.whom, note.detail(count))
 
     def rekey_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
         """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.

@@ -1,5 +1,6 @@
 """Enrolment and change of keys at the server: what the procedures take, and what each refusal says."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from autobahn.wamp.exception import ApplicationError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import ensureDeferred
 
+from components.cloud import registry_schema
 from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
@@ -19,7 +21,7 @@ from components.keyfile import KeyFile, make_key
 from components.wamp_procedure import INVALID
 from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
-from components.wire.errors import ConfigError
+from components.wire.errors import ConfigError, UnavailableError
 from components.wire.topics import ENROL, REKEY
 from tests.edge_parts import InlineLane, as_lane
 
@@ -283,6 +285,25 @@ def test_a_registry_that_cannot_be_written_is_for_later(desk: Desk) -> None:
     assert desk.enrol(code, KEY) == "unavailable"
     blocked.rmdir()
     assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+
+
+def test_while_the_registry_is_locked_a_refusal_says_why_and_is_noted_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_schema, "_BUSY_TIMEOUT_S", 0.01)
+    code = desk.code()
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert [desk.enrol(code, KEY, _2="") for _ in range(3)] == ["wrong_proof"] * 3
+        assert desk.call("rekey", "car_one", KEY.public_key, "", "") == "wrong_proof"
+        with pytest.raises(UnavailableError, match="locked"):
+            desk.procedures._note_minute()
+        other.execute("ROLLBACK")
+    assert desk.refused() == []
+    desk.procedures._note_minute()
+    with Registry.open(desk.path) as registry:
+        found = [(one.action, one.detail["count"]) for one in registry.audit.entries()[-3:]]
+    assert found == [("enrolment.refused", 1), ("rekey.refused", 1), ("enrolment.refused", 2)]
 
 
 def test_a_code_comes_back_from_its_text_and_what_is_none_is_refused_without_being_shown() -> None:
