@@ -33,13 +33,17 @@ _MAX_MS: Final = 2**53
 
 
 def stored_form(stored: StoredPacket) -> dict[str, object]:
-    """Return a stored packet as operators get it: who, and the packet with its columns as they travelled."""
+    """Return a stored packet as operators get it: who, when, and the packet with its columns as they travelled.
+
+    `packet` is {} where the archive cannot read it any more.
+    """
     return {
         "id": stored.id,
         "device": stored.device,
         "account": stored.account,
         "vehicle": stored.vehicle,
         "driver": stored.driver,
+        "start": iso_ms(stored.start_ms),
         "received": iso_ms(stored.received_ms),
         "packet": stored.packet,
     }
