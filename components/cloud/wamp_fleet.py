@@ -15,6 +15,7 @@ import cbor2
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
+from twisted.logger import Logger
 
 from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
@@ -71,6 +72,7 @@ class Fleet:
     registry: Registry
     lane: Lane
     keys: Callable[[], ServerKeys]
+    _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
@@ -159,6 +161,8 @@ class Fleet:
 
     def _devices(self, authid: str | None, after: str) -> list[dict[str, object]]:
         caller = self._caller(authid)
+        if not after and (unsound := self.registry.unsound()):
+            self._log.warn("devices that are passed over: {unsound}", unsound=unsound)
         following = (
             device
             for device in self.registry.devices()
