@@ -334,7 +334,9 @@ def test_two_that_write_at_once_make_one_chain(path: Path) -> None:
                 process.stdout.readline()
         for process in writers:
             process.kill()
-    assert verified(path).seq >= 15
+    # For writing: who was killed half way left a journal, which a reader may not roll back.
+    with AuditLog.open(path, write=True) as log:
+        assert log.verify().seq >= 15
 
 
 @pytest.mark.parametrize("table", ["audit", "device"])
