@@ -174,10 +174,10 @@ class MongoArchive(MongoArchiveReader):
         """See Archive."""
         with _unavailable():
             self._make_indexes()
-            wanted = {"feed": "pending", "received_ms": {"$lt": before_ms}}
+            wanted = {"feed": "pending", "received_ms": {"$lt": before_ms}, "_id": {"$nin": list(but)}}
             order = [("received_ms", ASCENDING)]
-            with self._packets.find(wanted, sort=order, limit=limit + len(but), batch_size=BATCH) as cursor:
-                return page((_packet(x) for x in cursor if x["_id"] not in but), limit)
+            with self._packets.find(wanted, sort=order, limit=limit, batch_size=BATCH) as cursor:
+                return page(map(_packet, cursor), limit)
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         """See Archive."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from components import packet_log
 from components.cloud.judge import Addressee, Arrival, Judge
-from components.cloud.ports import MAX_READINGS, Archive, DeadLetter, StoredPacket
+from components.cloud.ports import MAX_WEIGHT, Archive, DeadLetter, StoredPacket
 from components.wire.errors import BadInputError, NotYetError, RejectedError, UnavailableError
 from components.wire.receipt import Receipt, digest
 
@@ -56,7 +56,7 @@ class Persister:
         while batch and not whole.unavailable:
             taken, part = self._persist(batch)
             batch = batch[taken:]
-            room = MAX_READINGS - sum(one.weight for one in whole.stored)
+            room = MAX_WEIGHT - sum(one.weight for one in whole.stored)
             # What is stored and not handed on to be fed is pending in the archive; a sweep finds it there.
             fits = sum(one.weight for one in part.stored) <= room or not whole.stored
             whole = Result(
@@ -70,9 +70,9 @@ class Persister:
         """Take as much of a batch as may be in memory at once; return how many arrivals that were, and the result."""
         receipts: list[tuple[Arrival, Receipt]] = []
         packets: list[tuple[Arrival, StoredPacket]] = []
-        letters: list[tuple[Arrival, RejectedError]] = []
+        letters: list[tuple[Arrival, DeadLetter]] = []
         taken = weight = 0
-        while taken < len(batch) and weight <= MAX_READINGS:
+        while taken < len(batch) and weight <= MAX_WEIGHT:
             arrival = batch[taken]
             taken += 1
             try:
@@ -81,13 +81,14 @@ class Persister:
             except NotYetError as error:
                 receipts.append((arrival, self._refusal(arrival, "retry", error.code)))
             except RejectedError as error:
-                letters.append((arrival, error))
+                # Not the error: its traceback would hold all that was opened of each packet of the batch.
+                letters.append((arrival, _letter(arrival, error)))
         stored: list[StoredPacket] = []
         unavailable = ""
         try:
             if letters:
-                self.archive.put_dead_letters([_letter(arrival, error) for arrival, error in letters])
-            receipts += [(arrival, self._refusal(arrival, "rejected", error.code)) for arrival, error in letters]
+                self.archive.put_dead_letters([letter for _, letter in letters])
+            receipts += [(arrival, self._refusal(arrival, "rejected", letter.code)) for arrival, letter in letters]
             letters = []
             outcomes = self.archive.insert([one for _, one in packets]) if packets else []
             for (arrival, one), outcome in zip(packets, outcomes, strict=True):

@@ -6,7 +6,7 @@ from typing import Final, Literal, Protocol
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 
-MAX_READINGS: Final = 50_000
+MAX_WEIGHT: Final = 50_000
 """Opened at once: 800 minutes of one reading a second, or eight packets as full as the schema allows."""
 
 
@@ -47,12 +47,12 @@ class StoredPacket:
 
 
 def page(packets: Iterable[StoredPacket], limit: int) -> list[StoredPacket]:
-    """Return the first packets: at most `limit`, and of those after the first no more than weigh MAX_READINGS."""
+    """Return the first packets: at most `limit`, and of those after the first no more than weigh MAX_WEIGHT."""
     found: list[StoredPacket] = []
     weight = 0
     for one in packets:
         weight += one.weight
-        if found and weight > MAX_READINGS:
+        if found and weight > MAX_WEIGHT:
             break
         found.append(one)
         if len(found) == limit:

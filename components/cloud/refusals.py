@@ -5,7 +5,8 @@ must neither fill the disk nor keep the router from its work. All strangers shar
 realm has one of their own: nobody's flood hides what another did.
 """
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ BURST: Final = 100
 PER_MINUTE: Final = 2
 """Entries that come anew each minute: at most 2,880 a day, less than a megabyte."""
 MAX_TEXT: Final = 120
+_MAX_WAITING: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,26 @@ class Refusals:
             elif budget.left == BURST:
                 del self._budgets[source]
         return found
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Notes on their way into a log: those that cannot be written wait, the latest 1,000 of them."""
+
+    _notes: deque[tuple[int, Note, int]] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING))
+
+    def __len__(self) -> int:
+        return len(self._notes)
+
+    def add(self, at_ms: int, notes: Sequence[tuple[Note, int]]) -> None:
+        """Take notes of that time (ms UTC), each with how often it came."""
+        self._notes.extend((at_ms, note, count) for note, count in notes)
+
+    def drain(self, write: Callable[[int, Note, int], None]) -> None:
+        """Have all of them written, oldest first; what `write` raises is raised, and that note and those after wait."""
+        while self._notes:
+            write(*self._notes[0])
+            self._notes.popleft()
 
 
 def _fit(text: str) -> str:

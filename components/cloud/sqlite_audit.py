@@ -149,19 +149,26 @@ def verify(db: sqlite3.Connection, expected: Head | None = None) -> Head:
 class AuditLog:
     """The log in a file that is open: `open` is for one that holds a log and nothing else. One thread at a time."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection, busy_s: float = _BUSY_S) -> None:
         self._path = path
         self._db = db
+        self._busy_s = busy_s
+        self._gone = False
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> Self:
+    def open(cls, path: Path, *, write: bool = False, busy_s: float = _BUSY_S) -> Self:
         """Open a log; with `write`, make it where there is none, for its owner only.
+
+        Args:
+            path: The file.
+            write: Whether entries will be added.
+            busy_s: How long to wait, once it is open, while another holds a lock on it.
 
         Raises:
             ConfigError: It is not a log, or there is none to read.
             OperatorError: It cannot be opened or made.
         """
-        return cls(path, _opened(path, write=write))
+        return cls(path, _opened(path, write=write, busy_s=busy_s), busy_s)
 
     def append(self, at_ms: int, action: str, by: str, subject: str, detail: Mapping[str, object]) -> None:
         """Add an entry; durable when it returns. A log that somebody removed is begun anew.
@@ -169,10 +176,13 @@ class AuditLog:
         Raises:
             UnavailableError: It cannot be written.
             BrokenChainError: Somebody else wrote to it, so that no number is left.
+            OperatorError, ConfigError: It was removed and cannot be begun anew; the next call tries again.
         """
-        if not self._path.exists():
+        self._gone = self._gone or not self._path.exists()
+        if self._gone:
             self._db.close()
-            self._db = _opened(self._path, write=True)
+            self._db = _opened(self._path, write=True, busy_s=self._busy_s)
+            self._gone = False
         with unavailable(self._path), transaction(self._db):
             append(self._db, at_ms, action, by, subject, detail)
 
@@ -224,7 +234,7 @@ def form(entry: Entry) -> dict[str, object]:
     return asdict(entry)
 
 
-def _opened(path: Path, *, write: bool) -> sqlite3.Connection:
+def _opened(path: Path, *, write: bool, busy_s: float) -> sqlite3.Connection:
     if not write and not path.is_file():
         raise ConfigError(f"{path} does not exist")
     try:
@@ -240,6 +250,7 @@ def _opened(path: Path, *, write: bool) -> sqlite3.Connection:
         db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
         try:
             _prepare(db, path, write=write)
+            db.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")
         except BaseException:
             db.close()
             raise
@@ -268,12 +279,12 @@ def _rows(db: sqlite3.Connection, since_ms: int) -> Iterator[Any]:
     """Yield the rows as they are, oldest first, in pages: who reads a long log must not hold up the router.
 
     Raises:
-        BrokenChainError: One is not of an entry's types.
+        BrokenChainError: One is not of an entry's types, or has a number that no entry has.
     """
     seq = _LEAST
     while page := db.execute(_PAGE, (seq, since_ms, _PAGE_ROWS)).fetchall():
         for row in page:
-            if tuple(map(type, row)) != _TYPES:
+            if tuple(map(type, row)) != _TYPES or row[0] > _LAST_SEQ:
                 raise BrokenChainError(max(seq, 1), "is not as odograph writes it")
             seq = row[0] + 1
             yield row

@@ -47,9 +47,9 @@ _LIMITS: Final = ("role", "account", "devices", "expires_ms")
 _FROM: Final[Mapping[State, tuple[State, ...]]] = {
     "suspended": ("active",),
     "active": ("suspended",),
-    "revoked": ("invited", "active", "suspended"),
 }
-"""Which states a device may come from when its state is set; to be enrolled is not in here."""
+"""Which states a device may come from when its state is set; from all to `revoked`; to be enrolled is not in here."""
+_MEND: Final = f"write anew what is noted of it by `odograph device set`, or revoke it, or {RESTORE}"
 _DONE: Final[Mapping[State, str]] = {"suspended": "suspended", "active": "resumed", "revoked": "revoked"}
 
 T = TypeVar("T", Device, Principal, Invitation)
@@ -107,8 +107,12 @@ class Registry:
         return _only(self._rows(Device, "device WHERE id = ?", device_id))
 
     def devices(self) -> list[Device]:
-        """Return every device, by id; may be empty."""
-        return self._rows(Device, "device ORDER BY id")
+        """Return every device whose row is sound, by id; may be empty. `unsound` names the others."""
+        return [one for one in self._found(Device, "device ORDER BY id") if not faults(one)]
+
+    def unsound(self) -> list[str]:
+        """Say of each device's row that odograph would not write what is wrong; `device set` or `revoke` mends it."""
+        return [wrong for one in self._found(Device, "device ORDER BY id") if (wrong := self._wrong(one))]
 
     def device_key(self, device_id: str, kid: str, now_ms: int) -> str | None:
         """Return the public key of that kid by which a device signed not long ago; None when it has none such.
@@ -155,8 +159,10 @@ class Registry:
             return None
         reach = None
         if one.limited:
-            of_account = self._rows(Device, "device WHERE account = ? AND account <> ''", one.account)
-            reach = frozenset(one.devices) | {device.id for device in of_account}
+            query = "SELECT id FROM device WHERE account = ? AND account <> ''"
+            with self._reading():
+                of_account = self._connection.execute(query, (one.account,)).fetchall()
+            reach = frozenset(one.devices) | {device_id for (device_id,) in of_account}
         return Standing(one.role, one.pubkey, reach, one.expires_ms)
 
     def enrolling(self, name: str, now_ms: int) -> Standing | None:
@@ -225,7 +231,7 @@ class Registry:
         """Use a device's invitation up for a public key whose proofs were checked, and return the active device.
 
         A key that the device had opens nothing any more, neither sessions nor packets. With the key that used the
-        invitation up already, the same again: the answer may have been lost on its way.
+        invitation up already, or an earlier one: the same again, as the answer may have been lost on its way.
 
         Raises:
             RefusedError: The code expired, is locked or was used; the device was shut out; or it had that key before.
@@ -236,11 +242,12 @@ class Registry:
             if why or invitation is None or one is None:
                 raise RefusedError(why, f"{device_id} cannot be enrolled: {why}")
             if not invitation.used_by:
-                if self._had(one, check_pubkey(pubkey)):
-                    raise RefusedError("key_had_before", f"{device_id} had this key before")
                 self._note(now_ms, "device.enrolled", device_id, {"pubkey": [one.pubkey, pubkey]})
-                self._connection.execute("UPDATE old_key SET until_ms = 0 WHERE device = ?", (device_id,))
-                one = self._give_key(replace(one, state="active"), pubkey, 0, now_ms)
+                if one.state != "active" or one.pubkey != pubkey:
+                    if self._had(one, check_pubkey(pubkey)):
+                        raise RefusedError("key_had_before", f"{device_id} had this key before")
+                    self._connection.execute("UPDATE old_key SET until_ms = 0 WHERE device = ?", (device_id,))
+                    one = self._give_key(replace(one, state="active"), pubkey, 0, now_ms)
                 self._put("invitation", replace(invitation, used_by=pubkey))
         return one
 
@@ -251,11 +258,10 @@ class Registry:
             if invitation is not None and invitation.refused < MAX_REFUSED:
                 self._put("invitation", replace(invitation, refused=invitation.refused + 1))
 
-    def note_refusals(self, notes: Sequence[tuple[Note, int]], now_ms: int) -> None:
-        """Note what was refused, each with how often it came."""
+    def note_refusal(self, at_ms: int, note: Note, count: int) -> None:
+        """Note what was refused, and how often."""
         with self._writing():
-            for note, count in notes:
-                self._note(now_ms, note.what, note.whom, note.detail(count))
+            self._note(at_ms, note.what, note.whom, note.detail(count))
 
     def rekey_device(self, device_id: str, pubkey: str, now_ms: int) -> Device:
         """Give an active device another key; packets signed with the one before are taken for OLD_KEY_MS more.
@@ -282,25 +288,31 @@ class Registry:
     def set_state(self, device_id: str, state: State, now_ms: int) -> Device:
         """Suspend, resume (`active`) or revoke a device and return it; in that state already, nothing changes.
 
-        ConfigError when it is unknown, or cannot come there from where it is; revoked is for ever.
+        A revoked one comes back by an invitation only. One whose row is unsound can be revoked all the same.
+
+        Raises:
+            ConfigError: It is unknown, or cannot come there from where it is.
         """
         with self._writing():
-            one = self._known(device_id)
+            one = self._any(device_id) if state == "revoked" else self._known(device_id)
             if one.state != state:
-                if one.state not in _FROM.get(state, ()):
+                if state != "revoked" and one.state not in _FROM.get(state, ()):
                     raise ConfigError(f"{device_id} is {one.state}: it cannot be {_DONE.get(state, state)}")
                 self._note(now_ms, f"device.{_DONE[state]}", device_id, {"state": [one.state, state]})
                 one = replace(one, state=state, changed_ms=now_ms)
-                self._put("device", one)
+                self._put("device", one, ("state", "changed_ms"))
         return one
 
     def set_device(self, device_id: str, now_ms: int, **notes: Any) -> Device:  # noqa: ANN401 - by field
-        """Change any of account, vehicle, driver and notes of a device and return it. ConfigError when unknown."""
+        """Change any of account, vehicle, driver and notes of a device and return it. ConfigError when unknown.
+
+        What its row holds beside them may be unsound, and stays.
+        """
         with self._writing():
-            before = self._known(device_id)
+            before = self._any(device_id)
             one = replace(before, changed_ms=now_ms, **notes)
             if changed := difference(before, one, _NOTES):
-                self._put("device", one)
+                self._put("device", one, ("changed_ms", *notes))
                 self._note(now_ms, "device.changed", device_id, changed)
         return one if changed else before
 
@@ -368,6 +380,14 @@ class Registry:
         return one
 
     def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
+        found = self._found(shape, where, *values)
+        for one in found:
+            if wrong := self._wrong(one):
+                raise ConfigError(wrong, _MEND if shape is Device else RESTORE)
+        return found
+
+    def _found(self, shape: type[T], where: str, *values: object) -> list[T]:
+        """Return rows as they are, sound or not."""
         names = [one.name for one in fields(shape)]
         query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - names of our fields, and a constant
         with self._reading():
@@ -376,20 +396,21 @@ class Registry:
         if shape is Principal:
             for form in forms:
                 form["devices"] = tuple(str(form["devices"]).split(",")) if form["devices"] else ()
-        found = [shape(**form) for form in forms]
-        for one in found:
-            self._check(one, "is not as odograph writes it", RESTORE)
-        return found
+        return [shape(**form) for form in forms]
 
-    def _check(self, one: Device | Principal | Invitation, what: str, hint: str) -> None:
-        """ConfigError where a field of a row holds what it may not."""
-        if wrong := faults(one):
-            name = str(one.device if isinstance(one, Invitation) else one.id)[:40]
-            raise ConfigError(f"{self._path}: the row of {name!r} {what} ({', '.join(wrong)})", hint)
+    def _wrong(self, one: Device | Principal | Invitation) -> str:
+        """Say which fields of a row hold what they may not; "" for none."""
+        return self._said(one, "is not as odograph writes it", wrong) if (wrong := faults(one)) else ""
 
-    def _put(self, table: str, one: Device | Principal | Invitation) -> None:
-        hint = f"texts are printable and of at most {MAX_TEXT} characters, times of the years 1970 to 9999"
-        self._check(one, "cannot be written", hint)
+    def _said(self, one: Device | Principal | Invitation, what: str, wrong: Sequence[str]) -> str:
+        name = str(one.device if isinstance(one, Invitation) else one.id)[:40]
+        return f"{self._path}: the row of {name!r} {what} ({', '.join(wrong)})"
+
+    def _put(self, table: str, one: Device | Principal | Invitation, changed: Sequence[str] = ()) -> None:
+        """Write a row, or `changed` of it: then only these fields must be sound, so that a row can be mended."""
+        if wrong := [name for name in faults(one) if not changed or name in changed]:
+            hint = f"texts are printable and of at most {MAX_TEXT} characters, times of the years 1970 to 9999"
+            raise ConfigError(self._said(one, "cannot be written", wrong), hint)
         names = [field.name for field in fields(one)]
         row = [getattr(one, name) for name in names]
         row = [",".join(value) if isinstance(value, tuple) else value for value in row]
@@ -401,7 +422,12 @@ class Registry:
         sqlite_audit.append(self._connection, at_ms, action, self._by, subject, detail)
 
     def _known(self, device_id: str) -> Device:
-        one = self.device(device_id)
+        self.device(device_id)
+        return self._any(device_id)
+
+    def _any(self, device_id: str) -> Device:
+        """Return a device whose row may be unsound."""
+        one = _only(self._found(Device, "device WHERE id = ?", device_id))
         if one is None:
             raise ConfigError(f"there is no device {device_id!r}", "`odograph device list` shows them")
         return one

@@ -7,7 +7,7 @@ refuses goes into the router's own audit log.
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from twisted.internet.task import LoopingCall
 
 from components.cloud.last_words import leave_last_words
 from components.cloud.permissions import PEER_ROLES, allowed
-from components.cloud.refusals import Note, Refusals
+from components.cloud.refusals import Note, Refusals, Waiting
 from components.cloud.sqlite_audit import AuditLog, Head, router_audit
 from components.cloud.sqlite_registry import Registry
 from components.cloud.strangers import Strangers, host
@@ -40,7 +40,8 @@ ENDED: Final = "odograph.error.session_ended"
 LOOK_EVERY_S: Final = 1
 _PROVE_S: Final = 30
 _LOOKS_A_MINUTE: Final = 60
-_MAX_UNWRITTEN: Final = 1000
+_BUSY_S: Final = 0.05
+"""A lock on the log holds up the whole router so long; entries wait in memory."""
 _MOST_SESSIONS: Final = 100
 """So many sessions one key may have, but a persister's; who has stolen one must not fill the router with it."""
 _CLEAR_STEPS: Final = ("prepare_clear", "clear_begun", "clear_outcome", "clear_refused")
@@ -72,14 +73,14 @@ class Gate(ApplicationSession):
         try:
             self._path = _registry_path(config.extra)
             Registry.open(self._path).close()
-            self._audit = AuditLog.open(router_audit(self._path), write=True)
+            self._audit = AuditLog.open(router_audit(self._path), write=True, busy_s=_BUSY_S)
         except OdographError as error:
             # Here and not in onJoin: Crossbar goes on, admitting nobody, after an error there.
             leave_last_words(f"odograph: {error}")
             raise
         self._refusals = Refusals()
         self._unwritable = ""
-        self._unwritten: deque[tuple[int, Note, int]] = deque(maxlen=_MAX_UNWRITTEN)
+        self._waiting = Waiting()
         self._strangers = Strangers()
         self._tries = Tries()
         self._take_up_tries()
@@ -308,18 +309,18 @@ class Gate(ApplicationSession):
 
     def _write(self, notes: list[tuple[Note, int]]) -> None:
         """Write notes, those first that could not be written before: the disk may have been full."""
-        self._unwritten.extend((_now_ms(), note, count) for note, count in notes)
-        while self._unwritten:
-            at_ms, note, count = self._unwritten[0]
-            try:
-                self._audit.append(at_ms, note.what, note.by, note.whom, note.detail(count))
-            except OdographError as error:
-                if str(error) != self._unwritable:
-                    self.log.warn("entries wait for the audit log: {error}", error=error)  # noqa: G010 - txaio's name
-                self._unwritable = str(error)
-                return
-            self._unwritten.popleft()
-        self._unwritable = ""
+        self._waiting.add(_now_ms(), notes)
+        trouble = ""
+        try:
+            self._waiting.drain(self._append)
+        except OdographError as error:
+            trouble = str(error)
+            if trouble != self._unwritable:
+                self.log.warn("entries wait for the audit log: {error}", error=trouble)  # noqa: G010 - txaio's name
+        self._unwritable = trouble
+
+    def _append(self, at_ms: int, note: Note, count: int) -> None:
+        self._audit.append(at_ms, note.what, note.by, note.whom, note.detail(count))
 
 
 def _registry_path(extra: Mapping[str, object]) -> Path:

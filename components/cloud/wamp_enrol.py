@@ -6,7 +6,8 @@ is not trusted with either: what counts is signed by keys that it has never seen
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +17,12 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
 from twisted.logger import Logger
 
-from components.cloud.refusals import Note, Refusals
+from components.cloud.refusals import Note, Refusals, Waiting
 from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
 from components.wamp_procedure import guarded
 from components.wire import enrolment
-from components.wire.errors import ConfigError, RefusedError, UnavailableError
+from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import ENROL, REKEY
 
 _PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
@@ -35,6 +36,7 @@ class Enrolment:
     lane: Lane
     bundle: Callable[[], str]
     _refusals: Refusals = field(default_factory=Refusals)
+    _waiting: Waiting = field(default_factory=Waiting)
     _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -105,8 +107,10 @@ class Enrolment:
                     raise _refused("wrong_proof", "this was not signed with the key that is to be enrolled")
                 registry.enrol_device(device, key, _now_ms())
             except RefusedError as error:
-                registry.count_refusal(device)
-                self._note(registry, "enrolment.refused", device, error)
+                self._note("enrolment.refused", device, error)
+                with self._or_later():
+                    registry.count_refusal(device)
+                    self._waiting.drain(registry.note_refusal)
                 raise
         return {"bundle": bundle}
 
@@ -123,18 +127,29 @@ class Enrolment:
                 except ConfigError as error:
                     raise _refused("not_rekeyed", str(error)) from error
             except RefusedError as error:
-                self._note(registry, "rekey.refused", device, error)
+                self._note("rekey.refused", device, error)
+                with self._or_later():
+                    self._waiting.drain(registry.note_refusal)
                 raise
         return {"device": device}
 
-    def _note(self, registry: Registry, what: str, device: str, error: RefusedError) -> None:
+    def _note(self, what: str, device: str, error: RefusedError) -> None:
         note = Note.of(what, "persister", device, device, reason=error.reason)
-        registry.note_refusals(self._refusals.noted(note), _now_ms())
+        self._waiting.add(_now_ms(), self._refusals.noted(note))
+
+    @contextmanager
+    def _or_later(self) -> Iterator[None]:
+        """Whoever is refused hears why, whether that can be written now or not."""
+        try:
+            yield
+        except OdographError as error:
+            self._log.warn("refusals wait for the audit log: {error}", error=error)
 
     def _note_minute(self) -> None:
-        if notes := self._refusals.minute():
+        self._waiting.add(_now_ms(), self._refusals.minute())
+        if self._waiting:
             with Registry.open(self.path, write=True, by="persister") as registry:
-                registry.note_refusals(notes, _now_ms())
+                self._waiting.drain(registry.note_refusal)
 
 
 def _key(pubkey: object) -> str:

@@ -15,6 +15,7 @@ import cbor2
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, RegisterOptions
+from twisted.logger import Logger
 
 from components.cloud.keys import ServerKeys
 from components.cloud.ports import ArchiveReader, StoredPacket
@@ -33,13 +34,17 @@ _MAX_MS: Final = 2**53
 
 
 def stored_form(stored: StoredPacket) -> dict[str, object]:
-    """Return a stored packet as operators get it: who, and the packet with its columns as they travelled."""
+    """Return a stored packet as operators get it: who, when, and the packet with its columns as they travelled.
+
+    `packet` is {} where the archive cannot read it any more.
+    """
     return {
         "id": stored.id,
         "device": stored.device,
         "account": stored.account,
         "vehicle": stored.vehicle,
         "driver": stored.driver,
+        "start": iso_ms(stored.start_ms),
         "received": iso_ms(stored.received_ms),
         "packet": stored.packet,
     }
@@ -67,6 +72,7 @@ class Fleet:
     registry: Registry
     lane: Lane
     keys: Callable[[], ServerKeys]
+    _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
         """Register with one session; several persisters take turns."""
@@ -155,6 +161,8 @@ class Fleet:
 
     def _devices(self, authid: str | None, after: str) -> list[dict[str, object]]:
         caller = self._caller(authid)
+        if not after and (unsound := self.registry.unsound()):
+            self._log.warn("devices that are passed over: {unsound}", unsound=unsound)
         following = (
             device
             for device in self.registry.devices()

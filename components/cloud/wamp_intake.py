@@ -20,7 +20,7 @@ from components import packet_log
 from components.cloud.events import events
 from components.cloud.judge import Addressee, Arrival
 from components.cloud.persister import Persister, Result
-from components.cloud.ports import MAX_READINGS, Feed, FeedEvent, StoredPacket
+from components.cloud.ports import MAX_WEIGHT, Feed, FeedEvent, StoredPacket
 from components.lane import Lane
 from components.wire import receipt, topics
 from components.wire.errors import RejectedError, UnavailableError
@@ -171,7 +171,7 @@ class Intake:
             self.lag_s += max(0.0, stored.received_ms / 1000 - end_s)
             self.newest_s = max(self.newest_s or 0.0, end_s)
         # What does not fit is in the archive as pending; the sweep takes it.
-        if sum(one.weight for one in self._to_feed) < MAX_READINGS:
+        if sum(one.weight for one in self._to_feed) < MAX_WEIGHT:
             self._to_feed.extend(result.stored[: max(0, _MAX_FEED_WAITING - len(self._to_feed))])
         if self._to_feed and not self._feeding:
             self._feeding = True

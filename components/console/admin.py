@@ -181,7 +181,7 @@ def resume_device(device_id: str, home: Path) -> None:
 @_device
 @home_option
 def revoke_device(device_id: str, home: Path) -> None:
-    """Shut a device out for ever: its session ends, its packets are refused."""
+    """Shut a device out until it is invited again: its session ends at once, its packets wait in the car."""
     with _open(home) as registry:
         registry.set_state(device_id, "revoked", _now_ms())
     click.echo(f"revoked {device_id}")
@@ -206,7 +206,9 @@ def set_device(device_id: str, home: Path, **notes: str | None) -> None:
 def list_devices(as_json: bool, home: Path) -> None:
     """Show every device and its state."""
     with _open(home) as registry:
-        devices = registry.devices()
+        devices, unsound = registry.devices(), registry.unsound()
+    for row in unsound:
+        click.echo(f"odograph: {row}", err=True)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in devices], indent=2))
     elif not devices:

@@ -124,7 +124,9 @@ def latest(device: str, as_json: bool, router: Router, key: Path) -> None:
     found = ask(router, key, _calling(fleet_procedure("latest"), check_id(device, "device")))
     if found is None:
         raise UnavailableError(f"{device} has no packet yet")
-    _print(_minute(found, readings=True), lambda one: show.minutes([one]), as_json=as_json)
+    with _well_formed():
+        form = _minute(found, readings=True)
+    _print(form, lambda one: show.minutes([one]), as_json=as_json)
 
 
 @click.command()
@@ -157,12 +159,14 @@ def minutes(
             lines.append(form)
 
     if archive:
-        for one in _from_archive(archive, device, since, until):
-            take(one)
+        with _well_formed():
+            for one in _from_archive(archive, device, since, until):
+                take(one)
     else:
         ask(router, key, _paging(device, since, until, take))
     if not as_json:
-        show.minutes(lines)
+        with _well_formed("; --json shows it as it came"):
+            show.minutes(lines)
 
 
 def commands() -> list[Any]:
@@ -197,7 +201,7 @@ async def _every_device(call: Call) -> list[Json]:
 def _paging(
     device: str, since: int | None, until: int | None, take: Callable[[Json], None]
 ) -> Callable[[Call], Awaitable[None]]:
-    """Return what has `take` get every packet, page by page: a year of them would not fit into memory."""
+    """Return what gives every packet to `take`, page by page, and keeps none: a year of readings would not fit."""
 
     async def pages(call: Call) -> None:
         from_ms, after, more = since, "", True
@@ -209,7 +213,7 @@ def _paging(
                     raise ValueError("the same page again")
                 for one in found:
                     take(one)
-                    after, from_ms = one["id"], parse_iso(one["packet"]["start"])
+                    after, from_ms = one["id"], parse_iso(one["start"])
 
     return pages
 
@@ -223,9 +227,14 @@ def _from_archive(uri: str, device: str, since: int | None, until: int | None) -
 
 
 def _minute(stored: Json, *, readings: bool) -> dict[str, object]:
-    """Return a stored packet as `minutes --json` prints it; `left_out` names what was too long for an answer."""
+    """Return a stored packet as `minutes --json` prints it.
+
+    `left_out` names what was too long for an answer; `packet` where the archive cannot read it any more.
+    """
     form = stored["packet"]
     minute: dict[str, object] = {key: stored[key] for key in ("id", "device", "account", "vehicle", "driver")}
+    if form == {}:
+        return minute | {"start": stored["start"], "left_out": ["packet"]}
     minute |= {key: form[key] for key in ("session", "start", "period_s", "clock", "identity")}
     minute |= {key: stored[key] for key in ("left_out",) if key in stored}
     if readings and "readings" not in stored.get("left_out", ()):

@@ -82,23 +82,30 @@ def devices(found: Sequence[Json]) -> None:
 
 
 def minutes(found: Sequence[Json]) -> None:
-    """Print one line a packet; `lost` beside the gaps where it declares that something never comes."""
+    """Print one line a packet; `lost` beside the gaps where it declares that something never comes.
+
+    What is in `left_out` is "?": it is there, and not here.
+    """
     rows(
         "packets",
         ("start", "period", "session", "readings", "speed mean", "rpm mean", "codes", "gaps"),
-        [
-            (
-                one["start"],
-                f"{one['period_s']} s",
-                one["session"],
-                max(figures["count"] for figures in one["summary"].values()),
-                _mean(one, "speed"),
-                _mean(one, "rpm"),
-                " ".join(code["code"] for code in one["dtcs"]),
-                f"{len(one['gaps'])}{' lost' if 'lost' in one else ''}",
-            )
-            for one in found
-        ],
+        [_minute(one, one.get("left_out", ())) for one in found],
+    )
+
+
+def _minute(one: Json, left_out: Sequence[str]) -> Sequence[object]:
+    if "packet" in left_out:
+        return (one["start"], "?", one["id"].split("/")[1], *["?"] * 5)
+    lost = " lost" if "lost" in one or "lost" in left_out else ""
+    return (
+        one["start"],
+        f"{one['period_s']} s",
+        one["session"],
+        max(figures["count"] for figures in one["summary"].values()),
+        _mean(one, "speed"),
+        _mean(one, "rpm"),
+        "?" if "dtcs" in left_out else " ".join(code["code"] for code in one["dtcs"]),
+        f"{'?' if 'gaps' in left_out else len(one['gaps'])}{lost}",
     )
 
 

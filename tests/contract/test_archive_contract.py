@@ -151,12 +151,14 @@ def test_pending_is_what_was_received_before_then_and_not_fed_oldest_first(archi
 def test_of_what_is_pending_what_the_asker_passes_over_takes_no_room(archive: Archive) -> None:
     archive.insert([packet(n) for n in range(5)])
     assert archive.pending(2 * T0_MS, 2, {packet(0).id, packet(2).id, "nobody/0/0"}) == [packet(1), packet(3)]
+    strangers = {packet(n).id for n in range(100, 2_000)}
+    assert archive.pending(2 * T0_MS, 9, strangers | {packet(0).id}) == [packet(n) for n in range(1, 5)]
 
 
 def test_what_is_pending_comes_in_pieces_that_fit_into_memory(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "MAX_READINGS", 50)
+    monkeypatch.setattr(ports, "MAX_WEIGHT", 50)
     many = [packet(n, dtcs=[{}] * 10, gaps=[{}] * 10) for n in range(4)]
     archive.insert(many)
     assert archive.pending(2 * T0_MS, 10) == many[:2]

@@ -1,8 +1,10 @@
 """The server-side commands: what they make, print and refuse, and their exit codes."""
 
 import json
+import sqlite3
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,24 @@ def test_a_device_is_added_listed_and_revoked(home: Path, capsys: pytest.Capture
     assert list(kept.values()) == ["car_one", KEY, "revoked", "acme", "van", "dora"]
     assert run(["device", "list", "--home", str(home)]) == 0
     assert "car_one" in capsys.readouterr().out
+
+
+def test_a_device_whose_row_is_unsound_is_named_beside_the_others_until_it_is_mended(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--home", str(home)]
+    for name in ("car_one", "car_two"):
+        assert run(["device", "add", name, "--pubkey", KEY, *where]) == 0
+    with closing(sqlite3.connect(home / "registry.db")) as db, db:
+        db.execute("UPDATE device SET notes = char(10) WHERE id = 'car_one'")
+    capsys.readouterr()
+    assert run(["device", "list", "--json", *where]) == 0
+    said = capsys.readouterr()
+    assert [one["id"] for one in json.loads(said.out)] == ["car_two"]
+    assert "'car_one' is not as odograph writes it (notes)" in said.err
+    assert run(["device", "set", "car_one", "--notes", "", *where]) == 0
+    assert run(["device", "list", *where]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_operator_gets_a_key_that_the_registry_knows(home: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -14,7 +15,7 @@ from components.cloud.sqlite_audit import AuditLog, BrokenChainError, Head
 from components.cloud.sqlite_registry import Registry
 from components.console.__main__ import run
 from components.wire import bundle
-from components.wire.errors import ConfigError, UnavailableError
+from components.wire.errors import ConfigError, OperatorError, UnavailableError
 from tests.quick_keys import share_rsa_keys
 
 KEY = "ab" * 32
@@ -111,6 +112,31 @@ def test_a_log_in_which_no_number_is_left_takes_no_more(path: Path) -> None:
     tampered(path, "INSERT INTO audit VALUES (9223372036854775807, 1, 'a', 'b', 'c', '{}', 'x')")
     with pytest.raises(BrokenChainError, match="somebody else wrote"), AuditLog.open(path, write=True) as log:
         log.append(9, "test.done", "tester", "car_9", {})
+
+
+def test_a_log_with_a_number_that_no_entry_has_is_shown_up_to_it(path: Path) -> None:
+    tampered(path, "INSERT INTO audit VALUES (9223372036854775807, 1, 'a', 'b', 'c', '{}', 'x')")
+    with AuditLog.open(path) as log:
+        for look in (log.verify, log.entries, lambda: log.since(0)):
+            with pytest.raises(BrokenChainError, match="entry 6: "):
+                look()
+
+
+def test_a_removed_log_that_cannot_be_begun_anew_at_once_is_begun_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Never:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with AuditLog.open(path, write=True) as log:
+        path.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_audit, "_prepare", full)
+            for _ in range(2):
+                with pytest.raises(OperatorError, match="disk is full"):
+                    log.append(9, "test.done", "tester", "car_9", {})
+        log.append(9, "test.done", "tester", "car_9", {})
+    assert verified(path).seq == 1
 
 
 def test_a_log_that_is_removed_while_it_is_open_is_begun_anew_and_misses_its_old_head(path: Path) -> None:
@@ -308,7 +334,9 @@ def test_two_that_write_at_once_make_one_chain(path: Path) -> None:
                 process.stdout.readline()
         for process in writers:
             process.kill()
-    assert verified(path).seq >= 15
+    # For writing: who was killed half way left a journal, which a reader may not roll back.
+    with AuditLog.open(path, write=True) as log:
+        assert log.verify().seq >= 15
 
 
 @pytest.mark.parametrize("table", ["audit", "device"])

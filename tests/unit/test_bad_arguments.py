@@ -1,5 +1,6 @@
 """Evil command lines and evil answers: one line on standard error and an exit code, never a traceback."""
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from components.cloud.ports import StoredPacket
+from components.cloud.sqlite_archive import SqliteArchive
 from components.console import operate, show
 from components.console.__main__ import run
 from components.virtual_car.recording import UnreadableRecordingError, load_recording
@@ -100,12 +103,50 @@ def test_a_recording_without_end_is_not_read() -> None:
         load_recording(Path("/dev/zero"))
 
 
-MINUTE: Any = {"id": "b", "packet": {"start": "2026-11-21T10:05:00Z"}}
+MINUTE: Any = {"id": "b", "start": "2026-11-21T10:05:00.000Z", "packet": {}}
 PAGES: tuple[Any, ...] = (
     None, [], {}, 5, "x", {"minutes": None, "more": False}, {"minutes": [{}], "more": False}, {"minutes": []},
     {"minutes": [], "more": True}, {"minutes": [MINUTE], "more": True}, {"minutes": [None], "more": True},
-    {"minutes": [MINUTE | {"packet": {"start": "now"}}], "more": False},
+    {"minutes": [MINUTE | {"start": "now"}], "more": False},
 )  # fmt: skip
+
+
+PACKET = json.loads((Path(__file__).parents[2] / "schemas/examples/packet.v1.json").read_text())
+
+
+def test_a_stored_packet_that_cannot_be_read_is_named_and_what_follows_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = SqliteArchive(tmp_path / "a.db")
+    names = [f"car_one/{'0' * 16}/20261121T10050{n}Z" for n in range(3)]
+    forms: tuple[Any, ...] = (PACKET, {}, PACKET)
+    rows = (("car_one", "0" * 16, n * 60_000, "", "", "", form, b"", "", 0) for n, form in enumerate(forms))
+    archive.insert([StoredPacket(name, *row) for name, row in zip(names, rows, strict=True)])
+    archive.close()
+    asked_for = ["minutes", "car_one", "--archive", f"sqlite:{tmp_path}/a.db"]
+    assert run([*asked_for, "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["id"] for one in found] == names
+    assert [one.get("left_out") for one in found] == [None, ["packet"], None]
+    assert run(asked_for) == 0
+    assert "1970-01-01T00:01:00.000Z" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [{}, {"packet": {}}, {"packet": 5}, [], "x"])
+def test_a_latest_packet_that_is_none_is_one_line(
+    answer: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operate, "ask", lambda *_: answer)
+    assert run(["latest", "car_one"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_was_left_out_of_an_answer_is_not_shown_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(show, "rows", lambda _title, _columns, lines: shown.extend(lines))
+    minute = {key: PACKET[key] for key in ("start", "period_s", "session", "summary")} | {"dtcs": [], "gaps": []}
+    show.minutes([minute, minute | {"left_out": ["readings", "lost", "gaps", "dtcs"]}])
+    assert [line[-2:] for line in shown] == [("", "0"), ("?", "? lost")]
 
 
 def asked(question: Callable[[Any], Any], answers: Iterator[Any]) -> Any:  # noqa: ANN401 - what the question returns

@@ -1,5 +1,6 @@
 """Enrolment and change of keys at the server: what the procedures take, and what each refusal says."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from autobahn.wamp.exception import ApplicationError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import ensureDeferred
 
+from components.cloud import registry_schema
 from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
@@ -19,7 +21,7 @@ from components.keyfile import KeyFile, make_key
 from components.wamp_procedure import INVALID
 from components.wire import bundle, enrolment
 from components.wire.enrolment import Code
-from components.wire.errors import ConfigError
+from components.wire.errors import ConfigError, UnavailableError
 from components.wire.topics import ENROL, REKEY
 from tests.edge_parts import InlineLane, as_lane
 
@@ -106,6 +108,18 @@ def test_a_code_is_good_once_but_an_answer_that_was_lost_can_be_had_again(desk: 
     assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
     assert desk.state() == ("active", KEY.public_key)
     assert desk.refused() == ["code_used"]
+
+
+def test_another_code_for_a_device_that_did_not_hear_the_answer_to_the_first_is_used_up_by_the_key_it_has(
+    desk: Desk,
+) -> None:
+    desk.enrol(desk.code(), KEY)
+    code = desk.code(secret=b"another secret!!")
+    assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+    assert desk.enrol(code, OTHER) == "code_used"
+    assert desk.state() == ("active", KEY.public_key)
+    with Registry.open(desk.path) as registry:
+        assert registry.device_key("car_one", bundle.key_id(bytes.fromhex(KEY.public_key)), 0) is None
 
 
 @pytest.mark.parametrize("state", ["suspended", "revoked"])
@@ -239,7 +253,8 @@ def test_a_code_for_a_device_that_is_there_replaces_its_key_for_good(desk: Desk,
     code = desk.code(secret=b"another secret!!")
     assert desk.state() == ("active" if state == "active" else "invited", KEY.public_key)
     assert desk.enrol(first, KEY) == "wrong_proof"
-    assert desk.enrol(code, KEY) == "key_had_before"
+    if state == "revoked":
+        assert desk.enrol(code, KEY) == "key_had_before"
     assert desk.enrol(code, OTHER) == {"bundle": BUNDLE}
     assert desk.state() == ("active", OTHER.public_key)
     back = enrolment.rekeying("car_one", OTHER.public_key, KEY.public_key)
@@ -283,6 +298,25 @@ def test_a_registry_that_cannot_be_written_is_for_later(desk: Desk) -> None:
     assert desk.enrol(code, KEY) == "unavailable"
     blocked.rmdir()
     assert desk.enrol(code, KEY) == {"bundle": BUNDLE}
+
+
+def test_while_the_registry_is_locked_a_refusal_says_why_and_is_noted_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_schema, "_BUSY_TIMEOUT_S", 0.01)
+    code = desk.code()
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert [desk.enrol(code, KEY, _2="") for _ in range(3)] == ["wrong_proof"] * 3
+        assert desk.call("rekey", "car_one", KEY.public_key, "", "") == "wrong_proof"
+        with pytest.raises(UnavailableError, match="locked"):
+            desk.procedures._note_minute()
+        other.execute("ROLLBACK")
+    assert desk.refused() == []
+    desk.procedures._note_minute()
+    with Registry.open(desk.path) as registry:
+        found = [(one.action, one.detail["count"]) for one in registry.audit.entries()[-3:]]
+    assert found == [("enrolment.refused", 1), ("rekey.refused", 1), ("enrolment.refused", 2)]
 
 
 def test_a_code_comes_back_from_its_text_and_what_is_none_is_refused_without_being_shown() -> None:

@@ -1,6 +1,8 @@
 """The gate by itself: who gets in, what they may, and who must go. With a real router: journey/test_gate."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,9 +231,28 @@ def test_a_session_rests_on_role_key_and_reach(before: Standing, now: Standing |
 def test_a_peer_that_does_not_prove_its_key_is_forgotten_and_on_record(door: Door) -> None:
     door.authenticate(1, "car_one", authmethod="cryptosign", authextra={"pubkey": ONE})
     door.elapsed_s = 31.0
-    door.look()
-    assert door.noted == [("join.refused", "car_one", "no_proof")]
+    door.look(wamp_auth._LOOKS_A_MINUTE)
+    assert door.noted == [("join.refused", "car_one", "no_proof")], "once, and not again at each look"
     assert not door.may(1, "publish", EVENT)
+
+
+def test_a_lock_on_the_log_does_not_hold_up_the_router_and_what_was_to_be_noted_waits(door: Door) -> None:
+    with closing(sqlite3.connect(door.path.parent / "router" / "audit.db", isolation_level=None)) as other:
+        (busy_ms,) = door.gate._audit._db.execute("PRAGMA busy_timeout").fetchone()
+        assert busy_ms <= 50
+        other.execute("BEGIN IMMEDIATE")
+        for name in ("nobody", "somebody"):
+            door.join(1, name, ONE)
+        assert door.noted == []
+        other.execute("ROLLBACK")
+    door.look()
+    assert door.noted == [("join.refused", name, "unknown") for name in ("nobody", "somebody")]
+
+
+def test_a_gate_begins_although_somebody_wrote_to_its_log(door: Door) -> None:
+    with closing(sqlite3.connect(door.path.parent / "router" / "audit.db")) as other, other:
+        other.execute("INSERT INTO audit VALUES (9223372036854775807, ?, 'a', 'b', 'c', '{}', 'x')", (T0,))
+    Gate(door.gate.config)._audit.close()
 
 
 def test_a_device_is_away_when_its_last_session_is_gone(door: Door) -> None:

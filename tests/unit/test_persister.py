@@ -1,20 +1,24 @@
 """What becomes of an envelope: every check in its order, every outcome with what is kept and what is said."""
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Never
+from types import SimpleNamespace
+from typing import Any, Never, cast
 
 import pytest
+from twisted.logger import Logger
 
 from components.cloud import persister
 from components.cloud.judge import Arrival, Judge
 from components.cloud.persister import RETRY_AFTER_S, Persister
 from components.cloud.sqlite_registry import Registry
 from components.wire import bundle, envelope, strict_cbor, topics
-from components.wire.errors import ConfigError, UnavailableError
+from components.wire.errors import ConfigError, NotYetError, RejectedError, UnavailableError
 from components.wire.receipt import Receipt, digest
 from tests.fake_stores import MemoryArchive
 from tests.sealed import KID, PUBKEY, Known, changed, forged, parts, plain, sealed, server
@@ -181,7 +185,7 @@ def test_while_the_archive_is_away_everything_is_to_be_sent_again() -> None:
 def test_an_archive_that_is_away_is_tried_once_for_a_batch_however_many_parts_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(persister, "MAX_READINGS", 0)
+    monkeypatch.setattr(persister, "MAX_WEIGHT", 0)
     cloud, tried = Server(), list[int]()
 
     def away(packets: Sequence[object]) -> Never:
@@ -204,6 +208,29 @@ def test_no_rejected_receipt_without_a_dead_letter() -> None:
     assert {one.status for one in cloud.take(b"\xff", sealed())} == {"retry"}
 
 
+@pytest.mark.parametrize("error", [RejectedError("schema", "x"), NotYetError("later", "x"), ZeroDivisionError()])
+def test_nothing_that_was_opened_of_a_refused_packet_is_kept_while_its_batch_goes_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Opened:
+        pass
+
+    opened, kept = list[weakref.ref[Opened]](), list[bool]()
+
+    def judge(_: Arrival) -> Never:
+        kept.extend(one() is not None for one in opened)
+        form = Opened()
+        opened.append(weakref.ref(form))
+        raise copy(error)
+
+    monkeypatch.setattr(Persister, "_log", Logger(observer=cast("Any", lambda _: None)))
+    cloud = Server()
+    cloud.persister.judge = SimpleNamespace(judge=judge)  # type: ignore[assignment]
+    for _ in range(persister._POISON_ATTEMPTS):
+        cloud.take(b"one", b"two")
+    assert (len(opened), any(kept)) == (2 * persister._POISON_ATTEMPTS, False)
+
+
 def test_a_packet_that_crashes_the_judge_is_a_dead_letter_at_the_third_time() -> None:
     cloud = Server({"car_one": RecursionError("deep")})
     data, other = sealed(), sealed(n=1)
@@ -224,7 +251,7 @@ def test_crashes_are_remembered_of_so_many_packets_and_of_the_latest(monkeypatch
 
 
 def test_only_what_is_new_is_handed_on_to_be_fed_and_no_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persister, "MAX_READINGS", 2)
+    monkeypatch.setattr(persister, "MAX_WEIGHT", 2)
     cloud = Server()
     cloud.take(sealed(n=3))
     batch = [Arrival(TOPIC, sealed(n=n), "car_one", 7) for n in (3, 0, 1, 2)]

@@ -188,13 +188,20 @@ def done(path: Path, *statements: str) -> None:
             db.execute(statement)
 
 
+def list_devices(path: Path) -> None:
+    """List as `odograph device list` does; ConfigError for what is passed over."""
+    with Registry.open(path) as registry:
+        assert registry.devices() == []
+        raise ConfigError(*registry.unsound())
+
+
 @pytest.mark.parametrize("what", STRANGE)
 def test_a_registry_that_odograph_would_not_write_is_one_error_of_its_own_kind(path: Path, what: str) -> None:
     with Registry.open(path, write=True) as registry:
         registry.add_device("car_one", KEY, 1)
     STRANGE[what](path)
-    with pytest.raises((ConfigError, UnavailableError), match=str(path)), Registry.open(path) as registry:
-        registry.devices()
+    with pytest.raises((ConfigError, UnavailableError), match=str(path)):
+        list_devices(path)
     with pytest.raises((ConfigError, UnavailableError)), Registry.open(path, write=True) as registry:
         registry.set_state("car_one", "suspended", 5)
 
@@ -207,6 +214,36 @@ def test_a_row_that_is_unsound_shuts_out_its_owner_and_nobody_else(path: Path) -
         with pytest.raises(ConfigError, match=r"the row of 'car_one' is not as odograph writes it \(account\)"):
             registry.standing("car_one", 5)
         assert registry.standing("car_two", 5)
+
+
+def test_a_row_that_is_unsound_hides_no_other_and_can_be_mended(path: Path) -> None:
+    with Registry.open(path, write=True) as registry:
+        for name in ("car_one", "car_two"):
+            registry.add_device(name, KEY, 1, account="acme")
+        registry.add_principal("vera", KEY, "viewer", 1, account="acme")
+        done(path, "UPDATE device SET notes = char(10), driver = char(10) WHERE id = 'car_one'")
+        assert [one.id for one in registry.devices()] == ["car_two"]
+        assert [one.rpartition("the row of ")[2] for one in registry.unsound()] == [
+            "'car_one' is not as odograph writes it (driver, notes)"
+        ]
+        standing = registry.standing("vera", 5)
+        assert standing is not None
+        assert "car_two" in (standing.reach or ())
+        with pytest.raises(ConfigError, match=r"cannot be written \(notes\)"):
+            registry.set_device("car_one", 5, notes="\t")
+        with pytest.raises(ConfigError, match="driver, notes"):
+            registry.set_state("car_one", "suspended", 5)
+        registry.set_device("car_one", 6, notes="mended")
+        registry.set_device("car_one", 7, driver="")
+        assert (len(registry.devices()), registry.unsound()) == (2, [])
+
+
+@pytest.mark.parametrize("change", ["notes = char(10)", "state = 'king'", "added_ms = -1", "pubkey = 'zz'"])
+def test_whoever_has_an_unsound_row_can_be_revoked(path: Path, change: str) -> None:
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+        done(path, "PRAGMA ignore_check_constraints = 1", f"UPDATE device SET {change}")  # noqa: S608 - ours
+        assert registry.set_state("car_one", "revoked", 5).state == "revoked"
 
 
 @pytest.mark.parametrize(

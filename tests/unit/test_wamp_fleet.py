@@ -85,6 +85,11 @@ def test_who_is_limited_to_an_account_hears_nothing_of_what_a_car_did_for_the_ac
     assert cloud.minutes("otto", "car_sold") == DENIED
 
 
+def test_a_device_whose_row_is_unsound_is_passed_over(cloud: Cloud) -> None:
+    cloud.registry._connection.execute("UPDATE device SET notes = char(10) WHERE id = 'car_sold'")
+    assert [one["id"] for one in cloud.ask("adam", "devices")] == ["car_acme"]
+
+
 def test_what_is_outside_is_refused_whether_it_is_there_or_not(cloud: Cloud) -> None:
     for device in ("car_sold", "car_gone", "car_none"):
         for name in ("latest", "minutes"):
