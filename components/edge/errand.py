@@ -21,7 +21,7 @@ async def attempt(log: Logger, work: Callable[[], Awaitable[None]], words: str) 
         await work()
     except (OdographError, sqlite3.Error) as error:
         # The card or its files, which the log has told of: nobody needs to know where in the code.
-        log.error("{words}: {error}", words=words, error=error)
+        log.error("{words}: {error}", words=words, error=error)  # noqa: TRY400 - Twisted's logger, and no traceback
     except Exception:  # noqa: BLE001 - recording and delivery go on
         log.failure(words)
 

@@ -218,11 +218,11 @@ class WampLink:
         self._publish(self.uplink.settled(seqs, self.reactor.seconds()))
         # Last, as one that fails must not cost the others' receipts.
         for seq, name, after_s in stale:
-            sealed, now = await self._remade(seq), self.reactor.seconds()
+            sealed = await self._remade(seq)
             if sealed is None:
-                self._publish(self.uplink.settled([seq], now))
+                self._publish(self.uplink.settled([seq], self.reactor.seconds()))
             elif receipt.digest(sealed) == name:
-                self._publish(self.uplink.put_back(seq, after_s, now))
+                self._publish(self.uplink.put_back(seq, after_s, self.reactor.seconds()))
 
     def _say(self, event: Event, name: str, **facts: object) -> None:
         tell(self._log, event, self._ids.get(name), envelope=name, **facts)
