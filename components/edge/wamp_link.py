@@ -196,7 +196,7 @@ class WampLink:
 
     async def _settle(self, receipts: Iterable[receipt.Receipt]) -> None:
         marks: list[tuple[str, Literal["receipted", "rejected"], str | None]] = []
-        stale: list[tuple[int, str, float]] = []
+        stale: list[tuple[int, str, int]] = []
         now = self.reactor.seconds()
         for one in receipts:
             self.counts[one.status] += 1
