@@ -25,6 +25,9 @@ class Nobody:
     def devices(self) -> list[object]:
         return []
 
+    def unsound(self) -> list[str]:
+        return []
+
     def device(self, _id: str) -> None:
         return None
 
