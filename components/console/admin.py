@@ -15,7 +15,7 @@ import click
 
 from components.cloud.certificates import certify, hosts_of
 from components.cloud.sqlite_registry import Registry
-from components.cloud.who import Device, Invitation, Role, why_not
+from components.cloud.who import Device, Invitation, Role, State, why_not
 from components.console import show
 from components.console.home import Home, home_option, make_home
 from components.console.node import CHECKOUT
@@ -162,9 +162,7 @@ def add_device(device_id: str, pubkey: str, home: Path, **notes: str | None) -> 
 @home_option
 def suspend_device(device_id: str, home: Path) -> None:
     """Shut a device out for a while: its session ends, its packets wait on its card."""
-    with _open(home) as registry:
-        registry.set_state(device_id, "suspended", _now_ms())
-    click.echo(f"suspended {device_id}")
+    _set_state(home, device_id, "suspended", "suspended")
 
 
 @device.command("resume")
@@ -172,9 +170,7 @@ def suspend_device(device_id: str, home: Path) -> None:
 @home_option
 def resume_device(device_id: str, home: Path) -> None:
     """Let a suspended device in again."""
-    with _open(home) as registry:
-        registry.set_state(device_id, "active", _now_ms())
-    click.echo(f"resumed {device_id}")
+    _set_state(home, device_id, "active", "resumed")
 
 
 @device.command("revoke")
@@ -182,9 +178,7 @@ def resume_device(device_id: str, home: Path) -> None:
 @home_option
 def revoke_device(device_id: str, home: Path) -> None:
     """Shut a device out until it is invited again: its session ends at once, its packets wait in the car."""
-    with _open(home) as registry:
-        registry.set_state(device_id, "revoked", _now_ms())
-    click.echo(f"revoked {device_id}")
+    _set_state(home, device_id, "revoked", "revoked")
 
 
 @device.command("set")
@@ -320,6 +314,12 @@ def list_operators(as_json: bool, home: Path) -> None:
 def commands() -> list[Any]:
     """Return this module's commands for the `odograph` group."""
     return [init, device, operator]
+
+
+def _set_state(home: Path, device_id: str, state: State, done: str) -> None:
+    with _open(home) as registry:
+        registry.set_state(device_id, state, _now_ms())
+    click.echo(f"{done} {device_id}")
 
 
 def _open(home: Path) -> Registry:
