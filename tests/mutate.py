@@ -103,7 +103,7 @@ def _run(tree: Path, arguments: Sequence[str], limit_s: float | None = _LIMIT_S)
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": ""}
     try:
         ended = subprocess.run(
-            [*command, *arguments],
+            command,
             cwd=tree,
             env=environment,
             capture_output=True,
