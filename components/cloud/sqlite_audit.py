@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 from components.sqlite_file import transaction, unavailable
 from components.wire.errors import ConfigError, OperatorError, RefusedError
+from components.wire.times import LAST_MS
 
 NOTHING_BEFORE: Final = "0" * 64
 TABLE: Final = (
@@ -41,8 +42,6 @@ _LEAST: Final = -(2**63)
 _BUSY_S: Final = 2.0
 _VERSION: Final = 1
 _LAST_SEQ: Final = 2**53
-_LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def entries(db: sqlite3.Connection, since_ms: int = _LEAST) -> Iterator[Entry]:
             found = json.loads(detail)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or not 0 <= at_ms <= _LAST_MS:
+        if not isinstance(found, dict) or not 0 <= at_ms <= LAST_MS:
             raise BrokenChainError(seq, "was changed: its detail is no JSON object, or its time none")
         yield Entry(seq, at_ms, action, by, subject, found, hash_)
 

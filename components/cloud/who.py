@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Final, Literal, get_args
 
 from components.wire.errors import ConfigError
+from components.wire.times import LAST_MS
 from components.wire.topics import is_id
 
 State = Literal["invited", "active", "suspended", "revoked"]
@@ -17,8 +18,6 @@ MAX_REFUSED: Final = 5
 
 MAX_TEXT: Final = 4096
 """Characters of an account, a vehicle, a driver or notes: as many as the command line takes in one argument."""
-_LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: later times have no name in RFC 3339."""
 
 _PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -149,7 +148,7 @@ def _is_name(found: object) -> bool:
 
 
 def _is_time(found: object) -> bool:
-    return type(found) is int and 0 <= found <= _LAST_MS
+    return type(found) is int and 0 <= found <= LAST_MS
 
 
 _RULES: Final[Mapping[str, Callable[[object], bool]]] = {

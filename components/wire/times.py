@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: later times have no name in RFC 3339."""
 _MOMENT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
