@@ -4,6 +4,7 @@
 and start it again: it comes back on the same port with the same data.
 """
 
+import os
 import random
 import shutil
 import socket
@@ -12,7 +13,7 @@ import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM, Signals
+from signal import SIGCONT, SIGSTOP, SIGTERM
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -110,10 +111,16 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def signal(self, number: Signals) -> None:
-        """Send it a signal: SIGSTOP makes a server that hangs, SIGCONT ends that."""
+    def hang(self) -> None:
+        """Make it hang: SIGSTOP, and wait until its last thread stands still, as others run on for a moment."""
         if self._process:
-            self._process.send_signal(number)
+            self._process.send_signal(SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        """End its hanging, if it hangs."""
+        if self._process:
+            self._process.send_signal(SIGCONT)
 
     def kill(self) -> None:
         """End it as a power cut does."""

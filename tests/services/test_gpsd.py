@@ -35,7 +35,7 @@ def gpsfake(folder: Path, *logs: str, port: int | None = None) -> Iterator[Serve
     try:
         yield server
     finally:
-        server.signal(signal.SIGCONT)
+        server.go_on()
         server.stop()
 
 
@@ -99,11 +99,11 @@ def test_a_place_without_way_or_speed_has_its_reasons(tmp_path: Path) -> None:
 def test_a_receiver_that_falls_silent_is_stale_after_three_seconds(tmp_path: Path) -> None:
     with gpsfake(tmp_path, log(*[3] * 50)) as gpsd, watching(f"127.0.0.1:{gpsd.port}") as gps:
         before = wait_for(gps, lambda sample: fix(sample) == 3)
-        gpsd.signal(signal.SIGSTOP)  # gpsfake, and so the receiver; gpsd goes on
+        gpsd.hang()  # gpsfake, and so the receiver; gpsd goes on
         gone = wait_for(gps, lambda sample: not sample.values)
         assert set(gone.why.values()) == {"stale"}
         assert gps._clock() - before.measured_ms["location"] > 3_000
-        gpsd.signal(signal.SIGCONT)
+        gpsd.go_on()
         wait_for(gps, lambda sample: fix(sample) == 3)
 
 

@@ -1,6 +1,5 @@
 """What only the MongoDB archive promises: several persisters, and a server that goes away."""
 
-import signal
 import threading
 import time
 import uuid
@@ -82,14 +81,13 @@ def test_an_archive_can_be_made_while_the_server_is_away(own_mongodb: Server, ur
 def test_a_server_that_hangs_is_unavailable_in_bounded_time(own_mongodb: Server, uri: str) -> None:
     archive = MongoArchive(uri)
     archive.insert([packet(1)])
-    assert own_mongodb.pid is not None
-    own_mongodb.signal(signal.SIGSTOP)
+    own_mongodb.hang()
     began = time.monotonic()
     try:
         with pytest.raises(UnavailableError):
             archive.insert([packet(2)])
     finally:
-        own_mongodb.signal(signal.SIGCONT)
+        own_mongodb.go_on()
     assert time.monotonic() - began < 60
     assert set(archive.insert([packet(2)])) <= {"stored", "duplicate"}
     archive.close()
