@@ -27,8 +27,11 @@ SELECT_MS = 5_000
 WRITE_CONCERN_MS = 8_000
 """How long a write waits for the majority's disks."""
 
+QUERY_MS = 8_000
+"""How long a server looks for documents: a search that nobody waits for any more must not slow down the next."""
+
 SOCKET_MS = 10_000
-"""How long a call waits for an answer; more than the one above, so that the server's own verdict comes first."""
+"""How long a call waits for an answer; more than the two above, so that the server's own verdict comes first."""
 
 DUPLICATE_KEY = 11_000
 """https://www.mongodb.com/docs/manual/reference/error-codes/"""
@@ -95,13 +98,14 @@ class MongoArchiveReader:
         start = {name: bound for name, bound in bounds.items() if bound is not None}
         wanted = {"device": device, **({"start_ms": start} if start else {})}
         order = [("start_ms", ASCENDING), ("session", ASCENDING)]
-        with _unavailable(), self._packets.find(wanted, sort=order, batch_size=BATCH) as cursor:
+        with _unavailable(), self._packets.find(wanted, sort=order, batch_size=BATCH, max_time_ms=QUERY_MS) as cursor:
             yield from map(_packet, cursor)
 
     def latest(self, device: str) -> StoredPacket | None:
         """See ArchiveReader."""
         with _unavailable():
-            found = self._packets.find_one({"device": device}, sort=[("start_ms", DESCENDING), ("session", DESCENDING)])
+            order = [("start_ms", DESCENDING), ("session", DESCENDING)]
+            found = self._packets.find_one({"device": device}, sort=order, max_time_ms=QUERY_MS)
         return None if found is None else _packet(found)
 
     def counts(self) -> Mapping[str, int]:
@@ -109,7 +113,7 @@ class MongoArchiveReader:
         with _unavailable():
             return {
                 "packets": self._packets.estimated_document_count(),
-                "pending": self._packets.count_documents({"feed": "pending"}),
+                "pending": self._packets.count_documents({"feed": "pending"}, maxTimeMS=QUERY_MS),
                 "conflicts": self._conflicts.estimated_document_count(),
                 "dead_letters": self._dead_letters.estimated_document_count(),
             }
@@ -176,7 +180,7 @@ class MongoArchive(MongoArchiveReader):
             self._make_indexes()
             wanted = {"feed": "pending", "received_ms": {"$lt": before_ms}, "_id": {"$nin": list(but)}}
             order = [("received_ms", ASCENDING)]
-            with self._packets.find(wanted, sort=order, limit=limit, batch_size=BATCH) as cursor:
+            with self._packets.find(wanted, sort=order, limit=limit, batch_size=BATCH, max_time_ms=QUERY_MS) as cursor:
                 return page(map(_packet, cursor), limit)
 
     def mark_fed(self, ids: Sequence[str]) -> None:
@@ -210,7 +214,7 @@ def _put(collection: MongoCollection[dict[str, Any]], documents: Mapping[str, Ma
             raise
         ids = list(documents)
         there = [ids[fault["index"]] for fault in faults]
-        found = collection.find({"_id": {"$in": there}}, {"plaintext_sha256": True})
+        found = collection.find({"_id": {"$in": there}}, {"plaintext_sha256": True}, max_time_ms=QUERY_MS)
         hashes = {str(x["_id"]): str(x.get("plaintext_sha256", "")) for x in found}
         if len(hashes) != len(there):
             # Someone is writing it at this moment: it is there, and not yet for good.

@@ -150,6 +150,28 @@ def test_what_is_not_surely_marked_as_fed_is_told_as_away_and_marked_when_it_is_
     assert [one.id for one in archive.pending(8, 9)] == [plain(1).id]
 
 
+def test_a_search_ends_at_the_server_before_its_asker_gives_up(own_mongodb: Server, name: str) -> None:
+    judge = Judge(lambda: {KID: server()}, lambda *_: Known())
+    packet = judge.judge(Arrival(topics.packet("car_one"), nth(0), "car_one", 7))
+    found: dict[str, list[int]] = {}
+
+    def note(command: str, document: dict[str, Any]) -> None:
+        if command in {"find", "aggregate"}:
+            found.setdefault(command, []).append(document.get("maxTimeMS", 0))
+
+    with MongoWire(own_mongodb.port) as wire:
+        wire.fault = note
+        archive = MongoArchive(f"mongodb://127.0.0.1:{wire.port}/{name}")
+        assert archive.insert([packet]) + archive.insert([packet]) == ["stored", "duplicate"]
+        assert [one.id for one in (*archive.pending(8, 9), *archive.minutes("car_one"))] == [packet.id] * 2
+        assert archive.latest("car_one") == packet
+        assert archive.counts()["pending"] == 1
+        archive._client.drop_database(name)
+        archive.close()
+    assert {command: len(bounds) for command, bounds in found.items()} == {"find": 4, "aggregate": 1}
+    assert all(0 < bound < mongo_archive.SOCKET_MS for bounds in found.values() for bound in bounds)
+
+
 def test_a_login_that_is_refused_is_away_and_no_word_of_the_password_is_told(wire: MongoWire, name: str) -> None:
     meet(wire, "saslStart", Fault("answer", refusal(18, "AuthenticationFailed")), WHENEVER)
     archive = MongoArchive(f"mongodb://someone:quite-secret@127.0.0.1:{wire.port}/{name}?authSource=admin")
