@@ -61,10 +61,10 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class _Period:
-    """Rows of one packet, whether its session goes on after it, and the losses declared with it and after it."""
+    """Rows of one packet, when its session goes on after it (None: not), and the losses declared with it and after."""
 
     rows: list[Row]
-    followed: bool
+    next_ms: int | None
     lost: list[Row]
     lost_after: list[Row]
 
@@ -203,7 +203,7 @@ class Compactor:
             session,
             self._fact(name, "identity", last_seq),
             self._fact(name, "dtcs", last_seq),
-            followed=period.followed,
+            next_ms=period.next_ms,
             lost=tuple(lost.values()),
             lost_after=tuple(_losses(period.lost_after).values()),
         )
@@ -238,7 +238,7 @@ class Compactor:
                 continue
             key = None if row.body is None else self._key(row, periods)
             if of is not None and key is not None and key != of:
-                yield _Period(group, key[0] == of[0], lost, lost_after)
+                yield _Period(group, row.at_ms if key[0] == of[0] else None, lost, lost_after)
                 group, lost, of = [], [], None
             if len(group) > 2 * MAX_READINGS:
                 # More than any recorder makes; the last one stays, as the cursor moves past it.
@@ -248,7 +248,7 @@ class Compactor:
             lost_after = []
             of = of or key
         if group and (closing or (of is not None and of[0] == ended)):
-            yield _Period(group, followed=False, lost=lost, lost_after=lost_after)
+            yield _Period(group, next_ms=None, lost=lost, lost_after=lost_after)
 
     def _rows(self, seq: int) -> Iterator[Row]:
         while rows := self.readings.readings_after(seq, _ROWS_AT_ONCE):

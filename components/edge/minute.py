@@ -89,7 +89,7 @@ def build(
     identity: SomeRow | None,
     dtcs: SomeRow | None,
     *,
-    followed: bool,
+    next_ms: int | None,
     lost: Sequence[Lost] = (),
     lost_after: Sequence[Lost] = (),
 ) -> Packet:
@@ -100,7 +100,7 @@ def build(
             gap, and nothing that it says is used.
         session: The row that opened the session, as old as its first reading.
         identity, dtcs: The newest of their kind that the session had when the period ended; None where there is none.
-        followed: Whether the session goes on after this period.
+        next_ms: When the session's next reading is, in a later period; None where the session ends in this one.
         lost: What this packet declares as lost.
         lost_after: What the next one does; it may tell why this one ends early.
     """
@@ -127,7 +127,7 @@ def build(
         dtcs=read_codes(codes) if codes is not None else (),
         dtcs_at_ms=dtcs.at_ms if dtcs is not None and codes is not None else None,
         freeze_frame=cast("Mapping[str, object]", codes["freeze_frame"]) if codes is not None else None,
-        gaps=_gaps(rows, interval_ms, max(session.at_ms, start_ms), end_ms, unwritten, followed=followed),
+        gaps=_gaps(rows, interval_ms, max(session.at_ms, start_ms), end_ms, next_ms, unwritten),
         clock_fix=ClockFix(*fix) if first and fix is not None else None,
         lost=tuple(lost),
     )
@@ -141,15 +141,25 @@ def _identity(row: SomeRow | None) -> Identity:
 
 
 def _gaps(
-    rows: Sequence[SomeRow], interval_ms: int, from_ms: int, end_ms: int, unwritten: Sequence[Lost], *, followed: bool
+    rows: Sequence[SomeRow],
+    interval_ms: int,
+    from_ms: int,
+    end_ms: int,
+    next_ms: int | None,
+    unwritten: Sequence[Lost],
 ) -> tuple[Gap, ...]:
-    """Find the holes between sound readings, from `from_ms` on and to the period's end where the session fills it."""
+    """Find the holes between sound readings, from `from_ms` on.
+
+    One that goes on after the period, until `next_ms`, is declared where it begins, as far as this period goes. What is
+    left of it in the period after is judged by itself there: what went before may be gone when that is packed again.
+    """
     gaps: list[Gap] = []
 
     def hole(begin_ms: int, until_ms: int, corrupt: int) -> None:
         if corrupt or until_ms - begin_ms > _LATE * interval_ms:
-            declared = any(one.from_ms < until_ms and begin_ms < one.to_ms for one in unwritten)
-            gaps.append(Gap(begin_ms, until_ms, "corrupt" if corrupt else "lost_range" if declared else "late"))
+            inside_ms = min(until_ms, end_ms)
+            declared = any(one.from_ms < inside_ms and begin_ms < one.to_ms for one in unwritten)
+            gaps.append(Gap(begin_ms, inside_ms, "corrupt" if corrupt else "lost_range" if declared else "late"))
 
     last_ms, corrupt = from_ms, 0
     for row in rows:
@@ -159,5 +169,5 @@ def _gaps(
         hole(last_ms, row.at_ms, corrupt)
         last_ms, corrupt = row.at_ms, 0
     # Where the session ends its last rows are all there is; how long they took is known by their number only.
-    hole(last_ms, end_ms if followed else min(last_ms + corrupt * interval_ms, end_ms), corrupt)
+    hole(last_ms, last_ms + corrupt * interval_ms if next_ms is None else next_ms, corrupt)
     return tuple(gaps)

@@ -131,16 +131,18 @@ class Spool:
         return [at for at in self.times[packet.session] if packet.start_ms <= at < end_ms]
 
     def holes(self, packet: Sealed, longest_ms: int) -> Iterator[tuple[int, int]]:
-        """Yield the times in a packet's period in which its session should have recorded and did not, ms UTC."""
+        """Yield the times in a packet's period in which its session should have recorded and did not, ms UTC.
+
+        What goes on after the period counts with all its length where it begins, and only so far as it lies there.
+        """
         session, end_ms = self.times[packet.session], packet.start_ms + PERIOD_S * 1000
         marks = self.in_period(packet)
         if session[0] < packet.start_ms:
             marks = [packet.start_ms, *marks]
-        if session[-1] >= end_ms:
-            marks = [*marks, end_ms]
+        marks += [at_ms for at_ms in session if at_ms >= end_ms][:1]
         for before, after in pairwise(marks):
             if after - before > longest_ms:
-                yield before, after
+                yield before, min(after, end_ms)
 
     def _look_at_outbox(self) -> None:
         with self._open("outbox.db") as db:

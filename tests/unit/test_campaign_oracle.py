@@ -118,6 +118,8 @@ def test_a_packet_stored_as_it_was_sealed_and_recorded_is_right(oracle: Oracle) 
         (stored(), [0, 1000, 2000, 3000], "recorded at"),
         (stored(readings={"at": [0, 3000]}), [0, 3000], "it declares only"),
         (stored(), [0, 1000, 2000, 6000], "it declares only"),
+        # Neither of the two parts is a hole by itself.
+        (stored(readings={"at": [0, 2000, 2000]}), [0, 2000, 4000, 6600], "it declares only"),
     ],
 )
 def test_a_packet_that_is_lost_changed_or_silent_about_a_hole_is_a_violation(

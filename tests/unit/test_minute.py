@@ -34,13 +34,13 @@ def build(
     readings: list[SomeRow],
     *,
     began_ms: int = T0 - 60_000,
-    followed: bool = True,
+    next_ms: int | None = T0 + 60_000,
     identity: Row | None = None,
     **of: Any,  # noqa: ANN401 - a body is made of anything
 ) -> Packet:
     dtcs = of.pop("dtcs", None)
     session = Row(began_ms, session_row(began_ms, **of)[2])
-    return minute.build("car_one", readings, session, identity, dtcs, followed=followed)
+    return minute.build("car_one", readings, session, identity, dtcs, next_ms=next_ms)
 
 
 def test_a_reading_comes_back_from_its_row_with_the_reason_that_rows_leave_out() -> None:
@@ -68,12 +68,20 @@ def test_a_hole_of_more_than_two_and_a_half_intervals_is_a_late_gap(present: lis
     assert build(rows(*present)).gaps == (gap,)
 
 
+def test_a_hole_across_the_end_of_a_period_is_declared_where_it_begins_however_little_of_it_is_there() -> None:
+    """Each part of it may be too short to be one by itself; between the two there may be periods without a packet."""
+    end_ms = T0 + 60_000
+    assert build(rows(*range(60)), next_ms=end_ms + 1500).gaps == ()
+    assert build(rows(*range(60)), next_ms=end_ms + 1501).gaps == (Gap(T0 + 59_000, end_ms, "late"),)
+    assert build(rows(*range(59), 59.999), next_ms=end_ms + 600_000).gaps == (Gap(end_ms - 1, end_ms, "late"),)
+
+
 def test_a_hole_of_two_and_a_half_intervals_is_none() -> None:
     assert build(rows(*range(10), 11.5, *range(12, 60))).gaps == ()
 
 
 def test_a_session_that_begins_or_ends_in_the_period_has_no_gap_outside_itself() -> None:
-    assert build(rows(*range(20, 30)), began_ms=T0 + 20_000, followed=False).gaps == ()
+    assert build(rows(*range(20, 30)), began_ms=T0 + 20_000, next_ms=None).gaps == ()
 
 
 def test_corrupt_rows_are_one_gap_from_the_sound_reading_before_to_the_one_after() -> None:
@@ -90,7 +98,7 @@ def test_corrupt_rows_at_either_end_are_gaps_up_to_the_ends_of_the_period() -> N
 
 def test_a_corrupt_row_at_the_start_of_a_session_is_a_gap_and_lies_to_nobody() -> None:
     lying: list[SomeRow] = [Row(T0 + 10**9, None, TWO), *rows(6, 7), Row(5, None, TWO)]
-    made = build(lying, began_ms=T0 + 5000, followed=False)
+    made = build(lying, began_ms=T0 + 5000, next_ms=None)
     assert (made.session, made.start_ms) == (ONE, T0)
     assert made.gaps == (Gap(T0 + 5000, T0 + 6000, "corrupt"), Gap(T0 + 7000, T0 + 8000, "corrupt"))
 
