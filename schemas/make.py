@@ -194,8 +194,8 @@ def packet_v1() -> Json:
         "freeze_frame": closed({key: value(signal) for key, signal in BY_KEY.items()},
                                "What the car froze with its code.", tuple(BY_KEY)),
         "gaps": {"type": "array", "items": gap, "maxItems": packet.MAX_LIST,
-                 "description": "Times, half-open, of which readings are missing. One that reaches the period's end may "
-                                "go on until the session's next reading."},
+                 "description": "Times, half-open, of which readings are missing. One that reaches the end of the "
+                                "period may go on until the session's next reading."},
         "lost": {"type": "array", "items": lost, "minItems": 1, "maxItems": packet.MAX_LIST,
                  "description": "What the device recorded, or should have, and no packet will bring; half-open."},
         "config_hash": text(_HEX, "Of the device's configuration: SHA-256, first 16 digits."),
