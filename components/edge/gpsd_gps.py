@@ -7,7 +7,8 @@ Where gpsd has several receivers their reports come interleaved. One of them cou
 another's: of those heard in the last 3 s the one with the best fix, and of equals the one that counted before. So the
 place does not flap between two antennas; it moves over when the other is better, or the one in use falls silent.
 
-Source: gpsd_json(5): ?WATCH, TPV, device, mode 2 and 3, altMSL, track, climb, speed, time.
+Source: gpsd_json(5): ?WATCH, TPV, device, mode 2 and 3, altMSL, track, climb, speed, time; gpsd's gps.h: mode 2 is good
+for latitude and longitude, mode 3 for altitude and climb too.
 """
 
 import json
@@ -37,12 +38,13 @@ _MAX_NAME: Final = 256
 _WATCH: Final = b'?WATCH={"enable":true,"json":true};\n'
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _KEYS: Final = tuple(signal.key for signal in GPS_SIGNALS)
-_NUMBERS: Final[Mapping[str, tuple[str, float, float]]] = {
-    # signal key: (TPV key, least, most). Beyond these no car is, whatever the receiver says.
-    "heading": ("track", 0.0, 360.0),
-    "altitude": ("altMSL", -500.0, 10_000.0),
-    "climb": ("climb", -200.0, 200.0),
-    "gps_speed": ("speed", 0.0, 200.0),
+_NUMBERS: Final[Mapping[str, tuple[str, int, float, float]]] = {
+    # signal key: (TPV key, least mode, least, most). Beyond these no car is, whatever the receiver says. To measure a
+    # height takes a 3D fix: with a 2D one a receiver may repeat the last that it knew.
+    "heading": ("track", 2, 0.0, 360.0),
+    "altitude": ("altMSL", 3, -500.0, 10_000.0),
+    "climb": ("climb", 3, -200.0, 200.0),
+    "gps_speed": ("speed", 2, 0.0, 200.0),
 }
 
 
@@ -96,9 +98,9 @@ def parse_tpv(line: bytes) -> Fix | None:
         return Fix({}, dict.fromkeys(_KEYS, "no_fix"), utc_ms, device)
     values: dict[str, Value] = {"gps_fix": mode}
     why: dict[str, str] = {}
-    for key, (name, least, most) in _NUMBERS.items():
+    for key, (name, least_mode, least, most) in _NUMBERS.items():
         number = _number(report.get(name))
-        if number is None:
+        if number is None or mode < least_mode:
             why[key] = "no_data"
         elif not least <= number <= most:
             why[key] = "out_of_range"

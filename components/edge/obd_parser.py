@@ -187,26 +187,29 @@ class Bus:
 
 
 def _joined(frames: Sequence[ObdFrame]) -> bytes:
-    """Return the data of a message's CAN frames; b"" unless each frame has the bytes that it must have.
+    """Return the data of a message's CAN frames; b"" unless each follows the one before with the bytes it must have.
 
     A frame is as long as its data, or padded to 8 bytes; only the last one of a sequence may be shorter than 8, and
     the length that the first one declares ends in it. ISO 15765-4 pads always, but adapters hide padding; so a byte
     lost in a last frame that has one byte of padding left is the one loss that this cannot see.
 
-    python-OBD's own joining ignores what is too much, and cuts mode 03 by the count in it.
+    python-OBD's own joining sorts the frames, so that one of another answer may fill the place of a lost one: no ECU
+    sends them out of order. It ignores what is too much, and cuts mode 03 by the count in it.
     """
     declared = max(frame.data_len or 0 for frame in frames)
     if len(frames) == 1:
         data = bytes(frames[0].data)
         return data[1 : 1 + declared] if declared < 8 and len(data) in {1 + declared, 8} else b""
-    in_order = sorted(frames, key=lambda frame: frame.seq_index)  # the first frame's index is 0
-    rest = declared - 6 - 7 * (len(frames) - 2)
-    last = bytes(in_order[-1].data)
-    if not 1 <= rest <= 7 or len(last) not in {1 + rest, 8} or any(len(frame.data) != 8 for frame in in_order[:-1]):
+    first, *middle, last = (bytes(frame.data) for frame in frames)
+    rest = declared - 6 - 7 * len(middle)
+    if (
+        [frame.seq_index for frame in frames] != [*range(len(frames))]  # the first frame's index is 0
+        or not 1 <= rest <= 7
+        or len(last) not in {1 + rest, 8}
+        or any(len(data) != 8 for data in (first, *middle))
+    ):
         return b""
-    return (
-        bytes(in_order[0].data[2:]) + b"".join(bytes(frame.data[1:]) for frame in in_order[1:-1]) + last[1 : 1 + rest]
-    )
+    return first[2:] + b"".join(data[1:] for data in middle) + last[1 : 1 + rest]
 
 
 def _crc(frame: Sequence[int]) -> int:

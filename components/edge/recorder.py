@@ -107,6 +107,7 @@ class Recorder:
     _asking: Deferred[None] | None = None
     _resting: Deferred[None] | None = None
     _gps_time: Confirmation = field(default_factory=Confirmation)
+    _latest_told: Told | None = None
     _doubts: set[tuple[str, str]] = field(default_factory=set)
     _identity: Identity | None = None
     _vin: tuple[str | None, str] = None, "no_data"
@@ -151,9 +152,13 @@ class Recorder:
             self._resting.cancel()
 
     def begin_session(self) -> None:
-        """Begin a session on the same clock, as the file that has the rows of this one is no more."""
-        self.timeline, self._identity = self.timeline.renewed(self.new_session()), None
-        self._dtcs_due_ms = self.elapsed_ms()
+        """Begin a session on the same clock, as the file that has the rows of this one is no more.
+
+        One of which no row was kept goes on, with what its first packet has to tell of the one before.
+        """
+        if self._opened == self.timeline.session:
+            self.timeline = self.timeline.renewed(self.new_session())
+        self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
 
     async def read_codes(self) -> DtcReport:
         """Ask the car for its codes now, and record them.
@@ -215,8 +220,9 @@ class Recorder:
         """Begin a session: the packet of this very minute may be made already, and none is made twice."""
         self._at_rest = False
         self._pending = None  # it would say `asleep` of a car that is awake
-        if self._opened == self.timeline.session:
-            self.timeline = self.timeline.renewed(self.new_session())
+        if self._opened == self.timeline.session and self.latest is not None:
+            told, newest_ms = self._latest_told, self.latest.at_ms
+            self.timeline = self.timeline.woken(self.new_session(), told, newest_ms, self.elapsed_ms())
             self.book = self.book.shifted(0)
         self._identity, self._dtcs_due_ms = None, self.elapsed_ms()
         self.power_changed("wake")
@@ -334,6 +340,8 @@ class Recorder:
             corrected = self.timeline.corrected(one, self.new_session(), kept=kept)
             if corrected is not None:
                 self._begin(corrected, now_ms)
+            if one.source == self.timeline.source:
+                self._latest_told = one
 
     def _say_doubt(self, told: Told, why: str) -> None:
         if why and (told.source, why) not in self._doubts:

@@ -19,6 +19,10 @@ saved   the newest row of readings.db, or the system's clock       the base at t
 none    nothing of that; the system's clock as it is               the base at the start
 ======  =========================================================  ===================================================
 
+A clock that runs on drifts, some 50 s a month where nothing disciplines it. So a session that begins as the car wakes
+takes up what its own source told last, where that is more than 2 s away and the night was long enough that no time is
+told twice. The sessions before it stand as they were told: since when they were off nobody knows.
+
 No source is believed outside of [BUILT_MS, BUILT_MS + 1024 weeks): a clock that was never set is before it, and so is
 a GPS receiver whose week number of ten bits has rolled over, as the true time is after this was written.
 """
@@ -133,6 +137,22 @@ class Timeline:
         It follows this one by 0 ms, so that what corrects it dates this one too.
         """
         return replace(self, session=new_session, fix=ClockFix(self.session, 0))
+
+    def woken(self, new_session: str, told: Told | None, newest_ms: int, elapsed_ms: int) -> "Timeline":
+        """Return a new session on the same clock, which is set right where it has drifted.
+
+        Args:
+            new_session: Its name.
+            told: What this session's source told last; None where it told nothing since.
+            newest_ms: The latest time of this session.
+            elapsed_ms: Now.
+        """
+        if told is None or told.doubt or told.source != self.source:
+            return self.renewed(new_session)
+        base_ms = told.utc_ms - told.elapsed_ms
+        if abs(base_ms - self.base_ms) <= TOLERANCE_MS or base_ms + elapsed_ms <= newest_ms:
+            return self.renewed(new_session)
+        return Timeline(new_session, self.source, base_ms)
 
 
 @dataclass(slots=True)

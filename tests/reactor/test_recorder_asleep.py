@@ -133,6 +133,19 @@ def test_a_correction_after_the_night_dates_the_sessions_before_it_too() -> None
     assert (opening["clock_fix"], last["clock_fix"]) == ([first, 0], [second, 86_400_000])
 
 
+def test_a_clock_that_gps_set_and_that_drifts_is_right_again_after_the_night_and_no_time_is_told_twice() -> None:
+    night, bases = Night(source="gps").night(), []
+    for off_ms in (1_000, 3_000, 4_000, -9_000):
+        night.run(60).fixes(off_ms)
+        night.run(10).engine(on=True).run(20).engine(on=False)
+        bases.append(night.recorder.timeline.base_ms - (T0 - 1_000_000))
+    assert bases == [0, 3_000, 3_000, -9_000]
+    sessions = night.journal.of("session")
+    assert [row[3]["clock_fix"] for row in sessions] == [None, [ONE, 0], None, [sessions[2][0], 0], None]
+    assert {row[3]["clock"] for row in sessions} == {"gps"}
+    assert night.offsets == sorted(set(night.offsets))
+
+
 def test_a_session_of_which_no_reading_was_kept_goes_on_after_the_night_with_what_it_has_to_tell() -> None:
     night = Night(source="rtc").night()
     night.journal.full = OSError("full")

@@ -194,6 +194,17 @@ def test_a_session_that_the_card_never_took_is_no_hole_in_the_chain(tmp_path: Pa
     assert dated(packets) == [T0 + 12_345 + at for at in (*range(0, 10_001, 1000), *range(21_000, 30_001, 1000))]
 
 
+def test_a_file_that_breaks_before_a_corrected_session_reached_it_loses_no_link_of_the_chain() -> None:
+    bench = Bench(source="saved").start().run(5)
+    bench.journal.full = OSError("no room")
+    bench.fixes(90_000)
+    bench.run(5)
+    bench.recorder.begin_session()
+    bench.journal.full = None
+    bench.run(5)
+    assert [row[3]["clock_fix"] for row in bench.journal.of("session")] == [None, [ONE, 90_000]]
+
+
 def test_a_clock_that_is_right_before_the_first_reading_corrects_nobody(tmp_path: Path) -> None:
     bench = Bench(source="saved")
     bench.start(lambda: bench.told(90_000, "ntp")).run(10)

@@ -66,6 +66,13 @@ def test_what_gpsd_leaves_out_is_left_out() -> None:
     assert fix.why == dict.fromkeys(("heading", "altitude", "climb", "gps_speed"), "no_data")
 
 
+def test_a_height_that_comes_with_a_two_dimensional_fix_was_not_measured_with_it() -> None:
+    fix = parse_tpv(line(mode=2))
+    assert fix is not None
+    assert fix.values.keys() == {"location", "gps_fix", "heading", "gps_speed"}
+    assert fix.why == {"altitude": "no_data", "climb": "no_data"}
+
+
 @pytest.mark.parametrize("mode", [0, 1, None, "3", True, 4, -3, 1e400, [3], {"3": 3}, 3.5])
 def test_without_a_fix_there_is_no_place_whatever_else_it_says(mode: object) -> None:
     fix = parse_tpv(line(mode=mode))

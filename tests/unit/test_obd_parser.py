@@ -79,8 +79,11 @@ def test_interleaved_sequences_of_two_ecus_are_both_whole() -> None:
     assert [(message.ecu, message.data) for message in CAN.messages(lines).messages] == [("7E8", data), ("7E9", data)]
 
 
-@pytest.mark.parametrize("spoil", ["hole", "repeat", "no_first", "short_first", "short_middle", "short_last"])
-def test_a_sequence_that_is_not_whole_is_no_message(spoil: str) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    ["hole", "repeat", "no_first", "short_first", "short_middle", "short_last", "swapped", "late_first"],
+)
+def test_a_sequence_that_is_not_whole_and_in_order_is_no_message(spoil: str) -> None:
     lines = can_lines("7E8", bytes(range(0x40, 0x40 + 27)))
     spoilt = {
         "hole": lines[:1] + lines[2:],
@@ -89,6 +92,8 @@ def test_a_sequence_that_is_not_whole_is_no_message(spoil: str) -> None:
         "short_first": [lines[0][:-2], *lines[1:]],
         "short_middle": [lines[0], lines[1][:-2], *lines[2:]],
         "short_last": [*lines[:-1], lines[-1][:-2]],
+        "swapped": [lines[0], lines[2], lines[1], *lines[3:]],
+        "late_first": [*lines[1:], lines[0]],
     }[spoil]
     heard = CAN.messages(spoilt)
     assert (heard.messages, heard.broken) == ((), 1)

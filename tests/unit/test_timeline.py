@@ -106,6 +106,37 @@ def test_a_session_that_ends_for_another_reason_than_its_clock_is_a_link_of_the_
     assert third.fix == ClockFix(NEXT, 90_000)
 
 
+@pytest.mark.parametrize(
+    ("source", "says", "offset_ms", "slept_ms", "is_right"),
+    [
+        ("gps", "gps", 50_000, 6_000, True),
+        ("gps", "gps", 2_001, 6_000, True),
+        ("gps", "gps", 2_000, 6_000, False),
+        ("gps", "gps", -2_000, 6_000, False),
+        ("gps", "gps", -2_001, 6_000, True),
+        ("ntp", "ntp", 2_001, 6_000, True),
+        # Times of the session before would be told twice.
+        ("gps", "gps", -6_000, 6_000, False),
+        ("gps", "gps", -5_999, 6_000, True),
+        # Another source is `corrected`'s; and no time that cannot be counts.
+        ("gps", "ntp", 50_000, 6_000, False),
+        ("gps", "gps", 80 * YEAR, 6_000, False),
+    ],
+)
+def test_after_a_night_a_clock_that_has_drifted_is_right_again_and_no_time_is_told_twice(
+    source: str, says: str, offset_ms: int, slept_ms: int, *, is_right: bool
+) -> None:
+    newest_ms, now_ms = line(source).at(HEARD + 1_000), HEARD + 1_000 + slept_ms
+    after = line(source).woken(NEXT, told(says, NOW + offset_ms), newest_ms, now_ms)
+    right = Timeline(NEXT, source, NOW - HEARD + offset_ms)
+    assert after == (right if is_right else line(source).renewed(NEXT))
+    assert after.at(now_ms) > newest_ms
+
+
+def test_after_a_night_in_which_nothing_told_the_time_the_clock_stays() -> None:
+    assert line().woken(NEXT, None, 0, HEARD) == line().renewed(NEXT)
+
+
 FUTURE = NOW + 80 * YEAR
 
 
