@@ -123,6 +123,9 @@ class _Request(Request):
 class _FewAndShort(WrappingFactory):
     """Lets `_MOST` connections be at once, each for `_LONGEST_S`."""
 
+    noisy = False
+    """Twisted would log that it starts, under an address in memory."""
+
     def __init__(self, site: Site, reactor: Any) -> None:  # noqa: ANN401 - as in `listen`
         super().__init__(site)  # type: ignore[no-untyped-call]
         self._reactor = reactor

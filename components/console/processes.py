@@ -174,6 +174,7 @@ def _run(make: Callable[[Any], Any]) -> None:
         component.pulse.heard_by.append(supervisor.turned)
 
         def end(*_: object) -> None:
+            supervisor.stopping()
             reactor.callFromThread(component.finish)
 
         def listen() -> None:

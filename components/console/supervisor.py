@@ -1,7 +1,8 @@
 """Who started this process and waits for word of it: systemd's notification protocol. Rim.
 
 `READY=1` when the working loop has turned for the first time, `WATCHDOG=1` when it has turned since: whoever feeds the
-watchdog from a timer feeds it from a process that does nothing. Where nobody waits, nobody is told.
+watchdog from a timer feeds it from a process that does nothing. `STOPPING=1` when it was told to end, which may take it
+a while. Where nobody waits, nobody is told.
 
 Source: sd_notify(3), sd_watchdog_enabled(3).
 """
@@ -50,6 +51,10 @@ class Supervisor:
         else:
             return
         self._told_s = now_s
+
+    def stopping(self) -> None:
+        """The process was told to end, and does what is left to do."""
+        self._tell(b"STOPPING=1")
 
     def _tell(self, words: bytes) -> None:
         if not self.address:

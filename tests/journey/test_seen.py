@@ -136,3 +136,10 @@ def test_an_agent_without_a_router_is_healthy_and_not_ready(seen: Seen) -> None:
     until(lambda: seen.get("edge", "readyz") == (503, "no session with the router\n"), 30, "not ready")
     until(lambda: seen.get("edge", "healthz") == (200, "ok\n"), 20, "healthy")
     assert seen.numbers("edge")["router_connected",] == 0
+
+
+def test_who_is_told_to_end_tells_its_service_manager(seen: Seen) -> None:
+    for end, manager in seen.managers.items():
+        manager.heard()
+        seen.processes[end].popen.terminate()
+        until(lambda manager=manager: "STOPPING=1" in manager.heard(), 30, f"the last word of {end}")  # type: ignore[misc]

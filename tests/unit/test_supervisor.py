@@ -43,6 +43,11 @@ def test_without_a_watchdog_it_is_ready_once_and_says_no_more(manager: Manager) 
     assert manager.heard() == ["READY=1"]
 
 
+def test_who_was_told_to_end_says_so(manager: Manager) -> None:
+    Supervisor.of(manager.environment(60, os.getpid()), lambda: 0.0).stopping()
+    assert manager.heard() == ["STOPPING=1"]
+
+
 def test_a_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
     Supervisor.of(manager.environment(1, pid=1), lambda: 0.0).turned()
     assert manager.heard() == ["READY=1"]
