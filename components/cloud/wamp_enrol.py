@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from components.cloud.refusals import Note, Refusals, Waiting
 from components.cloud.sqlite_registry import Registry
 from components.lane import Lane
-from components.wamp_procedure import guarded
+from components.wamp_procedure import UNAVAILABLE, guarded
 from components.wire import enrolment
 from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import ENROL, REKEY
@@ -86,7 +86,7 @@ class Enrolment:
         try:
             return await self.lane.run(work, device, *arguments)
         except (UnavailableError, ConfigError) as error:
-            raise ApplicationError("odograph.error.unavailable", str(error)) from error
+            raise ApplicationError(UNAVAILABLE, str(error)) from error
         except RefusedError as error:
             self._log.warn("refused {device}: {error}", device=device, error=error)
             raise ApplicationError(f"odograph.error.{error.reason}", str(error)) from error

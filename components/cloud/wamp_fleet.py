@@ -8,7 +8,7 @@ the caller puts together, and of a packet that is larger the longest parts are l
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cbor2
@@ -22,7 +22,7 @@ from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Device, Principal
 from components.lane import Lane
-from components.wamp_procedure import INVALID, guarded
+from components.wamp_procedure import INVALID, UNAVAILABLE, guarded
 from components.wire import bundle, receipt, topics
 from components.wire.errors import ConfigError, UnavailableError
 from components.wire.times import iso_ms
@@ -72,6 +72,7 @@ class Fleet:
     registry: Registry
     lane: Lane
     keys: Callable[[], ServerKeys]
+    _passed_over: set[str] = field(default_factory=set)
     _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -150,7 +151,7 @@ class Fleet:
         try:
             return await self.lane.run(call, *args)
         except (ConfigError, UnavailableError) as error:
-            raise ApplicationError("odograph.error.unavailable", str(error)) from error
+            raise ApplicationError(UNAVAILABLE, str(error)) from error
 
     def _caller(self, authid: str | None) -> Principal:
         """Return the operator who asks, as the registry has them now."""
@@ -161,14 +162,22 @@ class Fleet:
 
     def _devices(self, authid: str | None, after: str) -> list[dict[str, object]]:
         caller = self._caller(authid)
-        if not after and (unsound := self.registry.unsound()):
-            self._log.warn("devices that are passed over: {unsound}", unsound=unsound)
+        if not after:
+            self._tell_of_the_unsound()
         following = (
             device
             for device in self.registry.devices()
             if device.id > after and caller.reaches(device.id, device.account)
         )
         return _page(self._device_form(caller, device) for device in following)[0]
+
+    def _tell_of_the_unsound(self) -> None:
+        """Say once of each device that is passed over why."""
+        unsound = set(self.registry.unsound_devices())
+        for one in sorted(unsound - self._passed_over):
+            self._log.warn("passed over: {why}", why=one)
+        self._passed_over.clear()
+        self._passed_over.update(unsound)
 
     def _device_form(self, caller: Principal, device: Device) -> dict[str, object]:
         latest = self._stored_latest(caller, device.id)

@@ -210,6 +210,10 @@ def check_pubkey(pubkey: str) -> str:
 
 
 def difference(before: object, after: object, fields: Iterable[str]) -> dict[str, list[object]]:
-    """Return what changed, by field, as [before, after]."""
+    """Return what changed, by field, as [before, after]; a text that is longer than odograph writes it is cut."""
     pairs = {name: [getattr(before, name), getattr(after, name)] for name in fields}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: list(map(_cut, pair)) for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _cut(value: object) -> object:
+    return value[:MAX_TEXT] if isinstance(value, str) else value

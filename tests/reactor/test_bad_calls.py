@@ -25,7 +25,7 @@ class Nobody:
     def devices(self) -> list[object]:
         return []
 
-    def unsound(self) -> list[str]:
+    def unsound_devices(self) -> list[str]:
         return []
 
     def device(self, _id: str) -> None:
