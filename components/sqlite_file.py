@@ -76,19 +76,30 @@ def open_private(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 
-def connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open a file for writing, and make it and its tables where it is new.
-
-    The caller holds its WriterLock. Commits survive a power cut (WAL, synchronous=FULL).
+def connect_writer(path: Path, schema: str, version: int, hint: str) -> tuple[sqlite3.Connection, WriterLock]:
+    """Open a file as its one writer, and make it and its tables where it is new; commits survive a power cut.
 
     Args:
         path: The file; its directory exists.
         schema: SQL that makes the tables, statements separated by semicolons.
         version: Of that schema; kept in the file.
+        hint: What to do when another process writes it.
+
+    Returns:
+        Also the lock, to be released when the connection is closed.
 
     Raises:
         OperatorError: It cannot be opened, is no SQLite file, or holds something else or another version.
     """
+    lock = WriterLock(path, hint)
+    try:
+        return _connect_writer(path, schema, version), lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
     try:
         db = open_private(path)
     except (OSError, sqlite3.Error) as error:

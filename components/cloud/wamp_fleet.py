@@ -180,7 +180,7 @@ class Fleet:
         self._passed_over.update(unsound)
 
     def _device_form(self, caller: Principal, device: Device) -> dict[str, object]:
-        latest = self._stored_latest(caller, device.id)
+        latest = self.archive.latest(device.id, caller.account_for(device.id))
         return {
             "id": device.id,
             "state": device.state,
@@ -191,12 +191,8 @@ class Fleet:
         }
 
     def _latest(self, authid: str | None, device: str) -> dict[str, object] | None:
-        stored = self._stored_latest(self._within(authid, device), device)
+        stored = self.archive.latest(device, self._within(authid, device).account_for(device))
         return None if stored is None else told(stored)
-
-    def _stored_latest(self, caller: Principal, device: str) -> StoredPacket | None:
-        stored = self.archive.latest(device)
-        return stored if stored is None or caller.reaches(device, stored.account) else None
 
     def _within(self, authid: str | None, device: str) -> Principal:
         """Return the caller, who reaches that device now; ApplicationError otherwise, whether there is one or not."""
@@ -208,12 +204,12 @@ class Fleet:
     def _page(
         self, authid: str | None, device: str, since_ms: int | None, until_ms: int | None, after: str
     ) -> dict[str, object]:
-        caller = self._within(authid, device)
+        account = self._within(authid, device).account_for(device)
         session = after.split("/")[1] if after else ""
         following = (
             one
-            for one in self.archive.minutes(device, since_ms, until_ms)
-            if caller.reaches(device, one.account) and (one.start_ms != since_ms or one.session > session)
+            for one in self.archive.minutes(device, since_ms, until_ms, account)
+            if one.start_ms != since_ms or one.session > session
         )
         page, more = _page(told(one) for one in following)
         return {"minutes": page, "more": more}

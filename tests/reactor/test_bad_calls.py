@@ -40,6 +40,9 @@ class Nobody:
     def reaches(self, _device: str, _account: str) -> bool:
         return True
 
+    def account_for(self, _device: str) -> None:
+        return None
+
     def following(self, _kid: str) -> None:
         return None
 
