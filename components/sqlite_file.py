@@ -18,6 +18,9 @@ from components.wire.errors import OperatorError, UnavailableError
 BUSY_S = 10.0
 """How long a statement waits for a lock before it is an UnavailableError."""
 
+MAX_ROW = 1024 * 1024
+"""Bytes, of a row of a file of several writers."""
+
 
 class WriterLock:
     """The right to write one file, held by this process until `release()` or its death, however it dies.
@@ -73,19 +76,30 @@ def open_private(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 
-def connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open a file for writing, and make it and its tables where it is new.
-
-    The caller holds its WriterLock. Commits survive a power cut (WAL, synchronous=FULL).
+def connect_writer(path: Path, schema: str, version: int, hint: str) -> tuple[sqlite3.Connection, WriterLock]:
+    """Open a file as its one writer, and make it and its tables where it is new; commits survive a power cut.
 
     Args:
         path: The file; its directory exists.
         schema: SQL that makes the tables, statements separated by semicolons.
         version: Of that schema; kept in the file.
+        hint: What to do when another process writes it.
+
+    Returns:
+        Also the lock, to be released when the connection is closed.
 
     Raises:
         OperatorError: It cannot be opened, is no SQLite file, or holds something else or another version.
     """
+    lock = WriterLock(path, hint)
+    try:
+        return _connect_writer(path, schema, version), lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _connect_writer(path: Path, schema: str, version: int) -> sqlite3.Connection:
     try:
         db = open_private(path)
     except (OSError, sqlite3.Error) as error:
@@ -129,6 +143,37 @@ def connect_reader(path: Path, version: int) -> sqlite3.Connection:
             "read it as the user who writes it, in a directory which that user can write",
         ) from error
     return db
+
+
+def connect_shared(path: Path, *, write: bool, busy_s: float) -> sqlite3.Connection:
+    """Open a file of several writers, who wait for each other's locks for so long; it has no WAL.
+
+    What a writer left half written when it was killed is put back, where this process may write. Text that is not UTF-8
+    comes as bytes. Reading or writing what is longer than MAX_ROW is a sqlite3.DataError, and nothing of it comes into
+    memory. sqlite3.Error when it cannot be opened.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
+    db = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW)
+    db.text_factory = _text
+    try:
+        db.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        db.close()
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        if write:
+            raise sqlite3.OperationalError("a writer was killed half way: its owner must open it once") from error
+        connect_shared(path, write=True, busy_s=busy_s).close()
+        return connect_shared(path, write=False, busy_s=busy_s)
+    return db
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _check_version(db: sqlite3.Connection, path: Path, version: int, *, may_be_new: bool) -> None:

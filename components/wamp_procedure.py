@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 INVALID: Final = "odograph.error.invalid_argument"
 INTERNAL: Final = "odograph.error.internal"
+UNAVAILABLE: Final = "odograph.error.unavailable"
 _MAX_WORDS: Final = 200
 _log: Final = Logger()
 

@@ -55,19 +55,22 @@ class MemoryArchive:
         self._answer()
         self.to_feed.difference_update(ids)
 
-    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+    def minutes(
+        self, device: str, since_ms: int | None = None, until_ms: int | None = None, account: str | None = None
+    ) -> Iterator[StoredPacket]:
         self._answer()
         found = [
             packet
             for packet in self.packets.values()
             if packet.device == device
+            and (account is None or packet.account == account)
             and (since_ms is None or packet.start_ms >= since_ms)
             and (until_ms is None or packet.start_ms < until_ms)
         ]
         yield from sorted(found, key=lambda packet: (packet.start_ms, packet.session))
 
-    def latest(self, device: str) -> StoredPacket | None:
-        *_, last = (None, *self.minutes(device))
+    def latest(self, device: str, account: str | None = None) -> StoredPacket | None:
+        *_, last = (None, *self.minutes(device, account=account))
         return last
 
     def counts(self) -> Mapping[str, int]:

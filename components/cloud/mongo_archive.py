@@ -92,20 +92,23 @@ class MongoArchiveReader:
         self._conflicts = database["conflicts"]
         self._dead_letters = database["dead_letters"]
 
-    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+    def minutes(
+        self, device: str, since_ms: int | None = None, until_ms: int | None = None, account: str | None = None
+    ) -> Iterator[StoredPacket]:
         """See ArchiveReader."""
         bounds = {"$gte": since_ms, "$lt": until_ms}
         start = {name: bound for name, bound in bounds.items() if bound is not None}
-        wanted = {"device": device, **({"start_ms": start} if start else {})}
+        wanted = {**_of(device, account), **({"start_ms": start} if start else {})}
         order = [("start_ms", ASCENDING), ("session", ASCENDING)]
-        with _unavailable(), self._packets.find(wanted, sort=order, batch_size=BATCH, max_time_ms=QUERY_MS) as cursor:
+        # Without a limit of time: MongoDB counts what a cursor takes over all its batches, and these may be a year's.
+        with _unavailable(), self._packets.find(wanted, sort=order, batch_size=BATCH) as cursor:
             yield from map(_packet, cursor)
 
-    def latest(self, device: str) -> StoredPacket | None:
+    def latest(self, device: str, account: str | None = None) -> StoredPacket | None:
         """See ArchiveReader."""
+        order = [("start_ms", DESCENDING), ("session", DESCENDING)]
         with _unavailable():
-            order = [("start_ms", DESCENDING), ("session", DESCENDING)]
-            found = self._packets.find_one({"device": device}, sort=order, max_time_ms=QUERY_MS)
+            found = self._packets.find_one(_of(device, account), sort=order, max_time_ms=QUERY_MS)
         return None if found is None else _packet(found)
 
     def counts(self) -> Mapping[str, int]:
@@ -135,7 +138,9 @@ class MongoArchive(MongoArchiveReader):
 
     def _make_indexes(self) -> None:
         if not self._indexed:
-            self._packets.create_index([("device", ASCENDING), ("start_ms", ASCENDING), ("session", ASCENDING)])
+            by_start = [("start_ms", ASCENDING), ("session", ASCENDING)]
+            self._packets.create_index([("device", ASCENDING), *by_start])
+            self._packets.create_index([("device", ASCENDING), ("account", ASCENDING), *by_start])
             # A partial index would hold only what is pending; FerretDB has none.
             self._packets.create_index([("feed", ASCENDING), ("received_ms", ASCENDING)])
             self._indexed = True
@@ -187,6 +192,11 @@ class MongoArchive(MongoArchiveReader):
         """See Archive."""
         with _unavailable():
             self._packets.update_many({"_id": {"$in": list(ids)}}, {"$set": {"feed": "done"}})
+
+
+def _of(device: str, account: str | None) -> dict[str, object]:
+    """Return which packets are meant."""
+    return {"device": device} if account is None else {"device": device, "account": account}
 
 
 def _put(collection: MongoCollection[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -104,11 +104,16 @@ class FeedEvent:
 class ArchiveReader(Protocol):
     """What can be asked of an archive beside a running persister. Blocks with a time-out, then UnavailableError."""
 
-    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
-        """Yield a device's packets with `since_ms <= start_ms < until_ms`, by start, then session."""
+    def minutes(
+        self, device: str, since_ms: int | None = None, until_ms: int | None = None, account: str | None = None
+    ) -> Iterator[StoredPacket]:
+        """Yield a device's packets with `since_ms <= start_ms < until_ms`, by start, then session.
 
-    def latest(self, device: str) -> StoredPacket | None:
-        """Return the packet with the greatest start; None when the device has none."""
+        With an account those alone that were stored while the device was of that account, and no others are read.
+        """
+
+    def latest(self, device: str, account: str | None = None) -> StoredPacket | None:
+        """Return the packet with the greatest start, of those of an account where one is given; None for none."""
 
     def counts(self) -> Mapping[str, int]:
         """Return how many `packets`, `pending`, `conflicts` and `dead_letters` there are."""

@@ -5,18 +5,19 @@ none and answers `retry`, instead of taking a row that it does not understand fo
 """
 
 import sqlite3
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from components.cloud import sqlite_audit
-from components.sqlite_file import transaction
+from components.sqlite_file import connect_shared, transaction
 from components.wire.errors import ConfigError, UnavailableError
 
 VERSION: Final = 2
 RESTORE: Final = "restore it from a copy"
-_BUSY_TIMEOUT_S: Final = 2.0
-_MAX_ROW: Final = 1024 * 1024
-"""Bytes; of a longer row, which odograph never writes, nothing is read into memory."""
+BUSY_S: Final = 2.0
+"""How long who opens it waits while another has a lock on it."""
 TABLES: Final = (
     """CREATE TABLE device (
         id TEXT PRIMARY KEY, pubkey TEXT NOT NULL,
@@ -43,6 +44,12 @@ TABLES: Final = (
     f"PRAGMA user_version = {VERSION}",
 )
 """Statements that make them; `principal.devices` is ids with commas between."""
+_COLUMNS: Final = """
+SELECT t.name, t.wr, t.strict, c.name, c.type, c."notnull", c.pk
+FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c
+WHERE t.schema = 'main' AND t.name IN ('device', 'old_key', 'invitation', 'principal', 'audit')
+"""
+_TRIGGERS: Final = "SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'trigger'"
 _FROM_1: Final = (
     "INSERT INTO device SELECT id, pubkey, state, account, vehicle, driver, '', added_ms, changed_ms FROM devices",
     "INSERT INTO principal SELECT id, pubkey, role, state, '', '', NULL, added_ms, changed_ms FROM principals",
@@ -57,12 +64,12 @@ def made(path: Path, at_ms: int, by: str) -> sqlite3.Connection:
         path.touch(exist_ok=False)
     except FileExistsError:
         raise ConfigError(f"{path} is there already") from None
-    connection = _connect(path, "rw")
+    connection = connect_shared(path, write=True, busy_s=BUSY_S)
     _make(connection, at_ms, by)
     return connection
 
 
-def opened(path: Path, *, write: bool, at_ms: int, by: str) -> sqlite3.Connection:
+def opened(path: Path, *, write: bool, busy_s: float, at_ms: int, by: str) -> sqlite3.Connection:
     """Open an existing registry, read-only unless `write`; see Registry.open."""
     if not path.is_file():
         raise ConfigError(
@@ -71,31 +78,46 @@ def opened(path: Path, *, write: bool, at_ms: int, by: str) -> sqlite3.Connectio
         )
     connection = None
     try:
-        connection = _connect(path, "rw" if write else "ro")
+        connection = connect_shared(path, write=write, busy_s=busy_s)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 1 and write:
             _migrate(connection, at_ms, by)
             version = VERSION
-        missing = _missing(connection)
+        strange = _strange(connection) if version == VERSION else set()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.OperationalError):
             raise UnavailableError(f"{path} cannot be read: {error}") from error
         raise ConfigError(f"{path} is not a registry", "restore it, or run: odograph init --home NEW") from error
-    if version != VERSION or missing:
+    if version != VERSION:
         connection.close()
         message = f"{path} has registry version {version}, this odograph reads version {VERSION}"
-        if version != VERSION:
-            raise ConfigError(message, _remedy(path, version))
-        raise ConfigError(f"{path} has no table {' '.join(missing)}", RESTORE)
+        raise ConfigError(message, _remedy(path, version))
+    if strange:
+        connection.close()
+        raise ConfigError(f"{path}: not as odograph makes it: {' '.join(sorted(strange))}", RESTORE)
     return connection
 
 
-def _missing(db: sqlite3.Connection) -> list[str]:
-    """Return the names of the tables that should be there and are not."""
-    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    return [name for name in ("device", "old_key", "invitation", "principal", "audit") if name not in there]
+def _strange(db: sqlite3.Connection) -> set[str]:
+    """Return the names of tables of another form, and of those with somebody's trigger."""
+    (columns, triggers), (our_columns, our_triggers) = _form(db), _own_form()
+    # Where one of ours is missing, the audit log's chain says what was done with it.
+    return {str(row[0])[:40] for row in (columns ^ our_columns) | (triggers - our_triggers)}
+
+
+def _form(db: sqlite3.Connection) -> tuple[set[tuple[object, ...]], set[tuple[object, ...]]]:
+    """Return what counts of the tables' form: a row for each column, and one for each trigger, first the table."""
+    return set(db.execute(_COLUMNS)), set(db.execute(_TRIGGERS))
+
+
+@cache
+def _own_form() -> tuple[set[tuple[object, ...]], set[tuple[object, ...]]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in TABLES:
+            db.execute(statement)
+        return _form(db)
 
 
 def _make(db: sqlite3.Connection, at_ms: int, by: str) -> None:
@@ -120,15 +142,3 @@ def _remedy(path: Path, version: int) -> str:
     if version == 1:
         return f"run, as its owner: odograph device list --home {path.parent}"
     return "install the odograph that made it" if version else "run: odograph init --home NEW"
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
-    return connection

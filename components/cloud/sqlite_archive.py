@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from components.cloud.ports import DeadLetter, Outcome, StoredPacket, page
-from components.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
+from components.sqlite_file import connect_reader, connect_writer, transaction, unavailable
 
 VERSION = 0x0D0A01
 """In the file's user_version: an archive, form 1."""
@@ -35,6 +35,7 @@ _PACKET = """
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS packets (id TEXT PRIMARY KEY, {_PACKET}, feed TEXT NOT NULL DEFAULT 'pending');
 CREATE INDEX IF NOT EXISTS packets_by_start ON packets (device, start_ms, session);
+CREATE INDEX IF NOT EXISTS packets_by_account ON packets (device, account, start_ms, session);
 CREATE INDEX IF NOT EXISTS packets_to_feed ON packets (received_ms) WHERE feed = 'pending';
 CREATE TABLE IF NOT EXISTS conflicts (id TEXT NOT NULL, {_PACKET}, PRIMARY KEY (id, plaintext_sha256));
 CREATE TABLE IF NOT EXISTS dead_letters (
@@ -62,29 +63,30 @@ class SqliteArchiveReader:
         self._path = path
         self._db = connect_reader(path, VERSION)
 
-    def minutes(self, device: str, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[StoredPacket]:
+    def minutes(
+        self, device: str, since_ms: int | None = None, until_ms: int | None = None, account: str | None = None
+    ) -> Iterator[StoredPacket]:
         """See ArchiveReader."""
+        which, of_whom = _of(device, account)
         after: tuple[int, str, str] = (-(2**63) if since_ms is None else since_ms, "", "")
         until = 2**63 - 1 if until_ms is None else until_ms
         while True:
             with unavailable(self._path):
                 rows = self._db.execute(
-                    _SELECT + "WHERE device = ? AND (start_ms, session, id) > (?, ?, ?)"
+                    _SELECT + which + "AND (start_ms, session, id) > (?, ?, ?)"
                     " AND start_ms < ? ORDER BY start_ms, session, id LIMIT ?",
-                    (device, *after, until, PAGE),
+                    (*of_whom, *after, until, PAGE),
                 ).fetchall()
             yield from map(_packet, rows)
             if len(rows) < PAGE:
                 return
             after = (rows[-1][3], rows[-1][2], rows[-1][0])
 
-    def latest(self, device: str) -> StoredPacket | None:
+    def latest(self, device: str, account: str | None = None) -> StoredPacket | None:
         """See ArchiveReader."""
+        which, of_whom = _of(device, account)
         with unavailable(self._path):
-            row = self._db.execute(
-                _SELECT + "WHERE device = ? ORDER BY start_ms DESC, session DESC LIMIT 1",
-                (device,),
-            ).fetchone()
+            row = self._db.execute(_SELECT + which + "ORDER BY start_ms DESC, session DESC LIMIT 1", of_whom).fetchone()
         return None if row is None else _packet(row)
 
     def counts(self) -> Mapping[str, int]:
@@ -113,12 +115,8 @@ class SqliteArchive(SqliteArchiveReader):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = WriterLock(path, "stop it, or use MongoDB, which several persisters can share")
-        try:
-            self._db = connect_writer(path, _SCHEMA, VERSION)
-        except BaseException:
-            self._lock.release()
-            raise
+        hint = "stop it, or use MongoDB, which several persisters can share"
+        self._db, self._lock = connect_writer(path, _SCHEMA, VERSION, hint)
         self._guard = threading.Lock()  # of the transactions: the two who use it share one connection
 
     def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
@@ -162,6 +160,15 @@ class SqliteArchive(SqliteArchiveReader):
         """See ArchiveReader."""
         super().close()
         self._lock.release()
+
+
+def _of(device: str, account: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return which packets are meant, as SQL with its values."""
+    return (
+        ("WHERE device = ? ", (device,))
+        if account is None
+        else ("WHERE device = ? AND account = ? ", (device, account))
+    )
 
 
 def _row(x: StoredPacket) -> tuple[object, ...]:

@@ -12,12 +12,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self
 
-from components.sqlite_file import transaction, unavailable
+from components.sqlite_file import connect_shared, transaction, unavailable
 from components.wire.errors import ConfigError, OperatorError, RefusedError
 from components.wire.times import LAST_MS
 
@@ -32,7 +33,6 @@ TABLE: Final = (
 )
 """Statements that make the table."""
 _TYPES: Final = (int, int, str, str, str, str, str)
-_MAX_ROW: Final = 1024 * 1024
 _WRITABLE: Final = "let this user write it, and in its directory"
 _PAGE: Final = (
     "SELECT seq, at_ms, action, by, subject, detail, hash FROM audit WHERE seq >= ? AND at_ms >= ? ORDER BY seq LIMIT ?"
@@ -201,11 +201,11 @@ class AuditLog:
             return head(self._db)
 
     def subjects_since(self, head: Head) -> set[str] | None:
-        """Return whom the entries after `head` are about; None when that is no entry of this log."""
-        with unavailable(self._path):
-            if not self._db.execute("SELECT 1 FROM audit WHERE seq = ? AND hash = ?", (head.seq, head.hash)).fetchone():
-                return None
-            return {row[0] for row in self._db.execute("SELECT subject FROM audit WHERE seq > ?", (head.seq,))}
+        """Return whom the entries after `head` are about; None when that is no entry, or one of them too long."""
+        with unavailable(self._path), suppress(sqlite3.DataError):
+            if self._db.execute("SELECT 1 FROM audit WHERE seq = ? AND hash = ?", (head.seq, head.hash)).fetchone():
+                return {row[0] for row in self._db.execute("SELECT subject FROM audit WHERE seq > ?", (head.seq,))}
+        return None
 
     def verify(self, expected: Head | None = None) -> Head:
         """See `verify`; UnavailableError when it cannot be read."""
@@ -240,13 +240,7 @@ def _opened(path: Path, *, write: bool, busy_s: float) -> sqlite3.Connection:
         if write:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}",
-            uri=True,
-            timeout=_BUSY_S,
-            isolation_level=None,
-        )
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
+        db = connect_shared(path, write=write, busy_s=_BUSY_S)
         try:
             _prepare(db, path, write=write)
             db.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.cloud.ports import FeedEvent
-from components.sqlite_file import WriterLock, connect_reader, connect_writer, transaction, unavailable
+from components.sqlite_file import connect_reader, connect_writer, transaction, unavailable
 
 VERSION = 0x0D0F01
 """In the file's user_version: a feed, form 1."""
@@ -39,12 +39,8 @@ class SqliteFeed:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = WriterLock(path, "stop it, or use Kafka, which several persisters can share")
-        try:
-            self._db = connect_writer(path, _SCHEMA, VERSION)
-        except BaseException:
-            self._lock.release()
-            raise
+        hint = "stop it, or use Kafka, which several persisters can share"
+        self._db, self._lock = connect_writer(path, _SCHEMA, VERSION, hint)
 
     def publish(self, events: Sequence[FeedEvent]) -> None:
         """See Feed; all of them or none."""

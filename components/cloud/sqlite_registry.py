@@ -10,15 +10,16 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
-from components.cloud import registry_schema, sqlite_audit
+from components.cloud import registry_rows, registry_schema, sqlite_audit
 from components.cloud.refusals import Note
-from components.cloud.registry_schema import RESTORE
+from components.cloud.registry_rows import Row, T
+from components.cloud.registry_schema import BUSY_S, RESTORE
 from components.cloud.sqlite_audit import AuditLog
 from components.cloud.who import (
     MAX_REFUSED,
@@ -49,10 +50,13 @@ _FROM: Final[Mapping[State, tuple[State, ...]]] = {
     "active": ("suspended",),
 }
 """Which states a device may come from when its state is set; from all to `revoked`; to be enrolled is not in here."""
-_MEND: Final = f"write anew what is noted of it by `odograph device set`, or revoke it, or {RESTORE}"
+_MEND: Final[Mapping[type[Row], str]] = {
+    Device: f"write anew what is noted of it by `odograph device set`, or revoke it, or {RESTORE}",
+    Principal: f"`odograph operator revoke`, or {RESTORE}",
+    Invitation: "`odograph device invite` makes another",
+}
+"""What to do about a row that odograph would not write; until then it vouches for nobody."""
 _DONE: Final[Mapping[State, str]] = {"suspended": "suspended", "active": "resumed", "revoked": "revoked"}
-
-T = TypeVar("T", Device, Principal, Invitation)
 
 
 class Registry:
@@ -72,20 +76,21 @@ class Registry:
         return cls(path, registry_schema.made(path, _now_ms(), _user()), _user())
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False, by: str = "") -> Self:
+    def open(cls, path: Path, *, write: bool = False, by: str = "", busy_s: float = BUSY_S) -> Self:
         """Open an existing registry, read-only unless `write`.
 
         Args:
             path: registry.db.
             write: One of an earlier version is then brought to this one.
             by: Who writes, for the audit log; the command line's user when it is not given.
+            busy_s: How long to wait while another has a lock on it.
 
         Raises:
             ConfigError: There is none, or it is not of this version; the hint says what to do.
             UnavailableError: It cannot be read just now.
         """
         by = by or _user()
-        return cls(path, registry_schema.opened(path, write=write, at_ms=_now_ms(), by=by), by)
+        return cls(path, registry_schema.opened(path, write=write, busy_s=busy_s, at_ms=_now_ms(), by=by), by)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -104,15 +109,19 @@ class Registry:
 
     def device(self, device_id: str) -> Device | None:
         """Return the device as it is now; None when there is none of that id."""
-        return _only(self._rows(Device, "device WHERE id = ?", device_id))
+        return self._one(Device, device_id)
 
     def devices(self) -> list[Device]:
         """Return every device whose row is sound, by id; may be empty. `unsound` names the others."""
-        return [one for one in self._found(Device, "device ORDER BY id") if not faults(one)]
+        return sorted(self._every(Device, lambda one: not faults(one)), key=lambda one: one.id)
 
-    def unsound(self) -> list[str]:
-        """Say of each device's row that odograph would not write what is wrong; `device set` or `revoke` mends it."""
-        return [wrong for one in self._found(Device, "device ORDER BY id") if (wrong := self._wrong(one))]
+    def unsound_devices(self) -> list[str]:
+        """Say of each device's row that is unsound what is wrong and what to do."""
+        return self._unsound(Device)
+
+    def unsound_principals(self) -> list[str]:
+        """Say the same of operators and persisters."""
+        return self._unsound(Principal)
 
     def device_key(self, device_id: str, kid: str, now_ms: int) -> str | None:
         """Return the public key of that kid by which a device signed not long ago; None when it has none such.
@@ -139,15 +148,15 @@ class Registry:
 
     def invitation(self, device_id: str) -> Invitation | None:
         """Return a device's invitation, used or not; None when it was never invited."""
-        return _only(self._rows(Invitation, "invitation WHERE device = ?", device_id))
+        return self._one(Invitation, device_id)
 
     def principal(self, principal_id: str) -> Principal | None:
         """Return the operator or persister as it is now; None when there is none of that id."""
-        return _only(self._rows(Principal, "principal WHERE id = ?", principal_id))
+        return self._one(Principal, principal_id)
 
     def principals(self) -> list[Principal]:
-        """Return every operator and persister, by id; may be empty."""
-        return self._rows(Principal, "principal ORDER BY id")
+        """Return every operator and persister whose row is sound, by id; may be empty. `unsound` names the others."""
+        return sorted(self._every(Principal, lambda one: not faults(one)), key=lambda one: one.id)
 
     def standing(self, name: str, now_ms: int) -> Standing | None:
         """Return on what a session of this device, operator or persister rests; None when it may not join."""
@@ -157,13 +166,18 @@ class Registry:
         one = self.principal(name)
         if one is None or not one.admitted(now_ms):
             return None
-        reach = None
-        if one.limited:
+        reach = frozenset(one.devices) | self._of_account(one.account) if one.limited else None
+        return Standing(one.role, one.pubkey, reach, one.expires_ms)
+
+    def _of_account(self, account: str) -> set[str]:
+        """Return the ids of an account's devices; "" is none that anybody could be limited to."""
+        try:
             query = "SELECT id FROM device WHERE account = ? AND account <> ''"
             with self._reading():
-                of_account = self._connection.execute(query, (one.account,)).fetchall()
-            reach = frozenset(one.devices) | {device_id for (device_id,) in of_account}
-        return Standing(one.role, one.pubkey, reach, one.expires_ms)
+                return {device_id for (device_id,) in self._connection.execute(query, (account,))}
+        except UnavailableError:
+            # Of a row that is too long; looking at each by itself takes longer.
+            return {one.id for one in self.devices() if one.account == account != ""}
 
     def enrolling(self, name: str, now_ms: int) -> Standing | None:
         """Return on what a session that enrols a device rests; None when there is no code for it that is good."""
@@ -194,7 +208,7 @@ class Registry:
         one = Device(device_id, key, "active", account, vehicle, driver, notes, added_ms=now_ms, changed_ms=now_ms)
         with self._writing():
             self._refuse_taken(one.id)
-            self._put("device", one)
+            self._put(one)
             self._note(now_ms, "device.added", one.id, _told(one, "pubkey", *_NOTES))
         return one
 
@@ -221,8 +235,8 @@ class Registry:
                 raise ConfigError(f"{name} is suspended", "resume it first, or revoke it")
             state: State = "invited" if before.state == "revoked" else before.state
             one = replace(before, state=state, changed_ms=now_ms, **notes)
-            self._put("device", one)
-            self._put("invitation", invitation)
+            self._put(one)
+            self._put(invitation)
             told = {"expires_ms": invitation.expires_ms, "state": state, **_told(one, *_NOTES)}
             self._note(now_ms, "device.invited", name, told | difference(before, one, ("state",)))
         return one
@@ -248,7 +262,7 @@ class Registry:
                         raise RefusedError("key_had_before", f"{device_id} had this key before")
                     self._connection.execute("UPDATE old_key SET until_ms = 0 WHERE device = ?", (device_id,))
                     one = self._give_key(replace(one, state="active"), pubkey, 0, now_ms)
-                self._put("invitation", replace(invitation, used_by=pubkey))
+                self._put(replace(invitation, used_by=pubkey))
         return one
 
     def count_refusal(self, device_id: str) -> None:
@@ -256,7 +270,7 @@ class Registry:
         with self._writing():
             invitation = self.invitation(device_id)
             if invitation is not None and invitation.refused < MAX_REFUSED:
-                self._put("invitation", replace(invitation, refused=invitation.refused + 1))
+                self._put(replace(invitation, refused=invitation.refused + 1))
 
     def note_refusal(self, at_ms: int, note: Note, count: int) -> None:
         """Note what was refused, and how often."""
@@ -300,19 +314,19 @@ class Registry:
                     raise ConfigError(f"{device_id} is {one.state}: it cannot be {_DONE.get(state, state)}")
                 self._note(now_ms, f"device.{_DONE[state]}", device_id, {"state": [one.state, state]})
                 one = replace(one, state=state, changed_ms=now_ms)
-                self._put("device", one, ("state", "changed_ms"))
+                self._put(one, ("state", "changed_ms"))
         return one
 
     def set_device(self, device_id: str, now_ms: int, **notes: Any) -> Device:  # noqa: ANN401 - by field
         """Change any of account, vehicle, driver and notes of a device and return it. ConfigError when unknown.
 
-        What its row holds beside them may be unsound, and stays.
+        What its row holds beside them may be unsound, and stays; what cannot be read is emptied.
         """
         with self._writing():
             before = self._any(device_id)
             one = replace(before, changed_ms=now_ms, **notes)
             if changed := difference(before, one, _NOTES):
-                self._put("device", one, ("changed_ms", *notes))
+                self._put(one, ("changed_ms", *notes))
                 self._note(now_ms, "device.changed", device_id, changed)
         return one if changed else before
 
@@ -334,12 +348,14 @@ class Registry:
         one = Principal(principal_id, key, role, "active", account, _ids(devices), expires_ms, now_ms, now_ms)
         with self._writing():
             self._refuse_taken(one.id)
-            self._put("principal", one)
+            self._put(one)
             self._note(now_ms, f"{what}.added", one.id, _told(one, "pubkey", *_LIMITS))
         return one
 
     def set_operator(self, operator_id: str, now_ms: int, **changes: Any) -> Principal:  # noqa: ANN401 - by field
         """Change role, account, devices, expires_ms or pubkey of an active operator, or revoke them (state).
+
+        One whose row is unsound can be revoked all the same.
 
         Raises:
             ConfigError: There is no such operator, or they are revoked.
@@ -347,16 +363,20 @@ class Registry:
         if "devices" in changes:
             changes["devices"] = _ids(changes["devices"])
         with self._writing():
-            before = self.principal(operator_id)
+            before = registry_rows.find(self._connection, Principal, operator_id)
             if before is None or before.role == "persister":
                 raise ConfigError(f"there is no operator {operator_id!r}", "`odograph operator list` shows them")
+            if "state" not in changes:
+                # Nothing less: a limit that cannot be read would be lifted.
+                self.principal(operator_id)
+            before = registry_rows.without_unreadable(before)
             one = replace(before, changed_ms=now_ms, **changes)
             changed = difference(before, one, (*_LIMITS, "pubkey", "state"))
             if changed and before.state == "revoked":
                 raise ConfigError(f"{operator_id} is revoked")
             if changed:
                 done = {"pubkey": "rekeyed", "state": "revoked"}.get(next(iter(changed)), "changed")
-                self._put("principal", one)
+                self._put(one, ("changed_ms", *changes))
                 self._note(now_ms, f"operator.{done}", operator_id, changed)
         return one if changed else before
 
@@ -376,47 +396,37 @@ class Registry:
             row = (one.id, key_id(bytes.fromhex(one.pubkey)), one.pubkey, until_ms)
             self._connection.execute("INSERT INTO old_key VALUES (?, ?, ?, ?)", row)
         one = replace(one, pubkey=pubkey, changed_ms=now_ms)
-        self._put("device", one)
+        self._put(one)
         return one
 
-    def _rows(self, shape: type[T], where: str, *values: object) -> list[T]:
-        found = self._found(shape, where, *values)
-        for one in found:
-            if wrong := self._wrong(one):
-                raise ConfigError(wrong, _MEND if shape is Device else RESTORE)
-        return found
-
-    def _found(self, shape: type[T], where: str, *values: object) -> list[T]:
-        """Return rows as they are, sound or not."""
-        names = [one.name for one in fields(shape)]
-        query = f"SELECT {', '.join(names)} FROM {where}"  # noqa: S608 - names of our fields, and a constant
+    def _one(self, shape: type[T], name: str) -> T | None:
+        """Return the row of that name; ConfigError when it is unsound."""
         with self._reading():
-            rows = self._connection.execute(query, values).fetchall()
-        forms = [dict(zip(names, row, strict=True)) for row in rows]
-        if shape is Principal:
-            for form in forms:
-                form["devices"] = tuple(str(form["devices"]).split(",")) if form["devices"] else ()
-        return [shape(**form) for form in forms]
+            one = registry_rows.find(self._connection, shape, name)
+        if one is not None and faults(one):
+            raise ConfigError(self._wrong(one), _MEND[shape])
+        return one
 
-    def _wrong(self, one: Device | Principal | Invitation) -> str:
-        """Say which fields of a row hold what they may not; "" for none."""
-        return self._said(one, "is not as odograph writes it", wrong) if (wrong := faults(one)) else ""
+    def _every(self, shape: type[T], wanted: Callable[[T], bool]) -> list[T]:
+        with self._reading():
+            return [one for one in registry_rows.every(self._connection, shape) if wanted(one)]
 
-    def _said(self, one: Device | Principal | Invitation, what: str, wrong: Sequence[str]) -> str:
+    def _unsound(self, shape: type[T]) -> list[str]:
+        return [f"{self._wrong(one)}: {_MEND[shape]}" for one in self._every(shape, lambda one: bool(faults(one)))]
+
+    def _wrong(self, one: Row) -> str:
+        return self._said(one, "is not as odograph writes it", registry_rows.told_faults(one))
+
+    def _said(self, one: Row, what: str, wrong: Iterable[str]) -> str:
         name = str(one.device if isinstance(one, Invitation) else one.id)[:40]
         return f"{self._path}: the row of {name!r} {what} ({', '.join(wrong)})"
 
-    def _put(self, table: str, one: Device | Principal | Invitation, changed: Sequence[str] = ()) -> None:
+    def _put(self, one: Row, changed: Sequence[str] = ()) -> None:
         """Write a row, or `changed` of it: then only these fields must be sound, so that a row can be mended."""
         if wrong := [name for name in faults(one) if not changed or name in changed]:
             hint = f"texts are printable and of at most {MAX_TEXT} characters, times of the years 1970 to 9999"
             raise ConfigError(self._said(one, "cannot be written", wrong), hint)
-        names = [field.name for field in fields(one)]
-        row = [getattr(one, name) for name in names]
-        row = [",".join(value) if isinstance(value, tuple) else value for value in row]
-        marks = ", ".join("?" * len(row))
-        statement = f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - likewise
-        self._connection.execute(statement, row)
+        registry_rows.put(self._connection, one)
 
     def _note(self, at_ms: int, action: str, subject: str, detail: Mapping[str, object]) -> None:
         sqlite_audit.append(self._connection, at_ms, action, self._by, subject, detail)
@@ -426,11 +436,11 @@ class Registry:
         return self._any(device_id)
 
     def _any(self, device_id: str) -> Device:
-        """Return a device whose row may be unsound."""
-        one = _only(self._found(Device, "device WHERE id = ?", device_id))
+        """Return a device whose row may be unsound; what cannot be read of it is ""."""
+        one = registry_rows.find(self._connection, Device, device_id)
         if one is None:
             raise ConfigError(f"there is no device {device_id!r}", "`odograph device list` shows them")
-        return one
+        return registry_rows.without_unreadable(one)
 
     def _refuse_taken(self, name: str) -> None:
         """Ids are one space: the router knows a peer by its id alone."""
@@ -454,10 +464,6 @@ class Registry:
                 yield
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self._path} cannot be written: {error}") from error
-
-
-def _only(rows: list[T]) -> T | None:
-    return rows[0] if rows else None
 
 
 def _told(one: object, *names: str) -> dict[str, object]:

@@ -3,16 +3,16 @@
 Crossbar embeds it in its router worker and calls it in its reactor's thread: `authenticate` reads a few rows of a local
 file per join, `authorize` only computes, and once a second it looks whether the registry has changed, and who is
 connected: a session that rests on something that holds no more is ended, and who does not join is cut off. What it
-refuses goes into the router's own audit log.
+refuses goes into the router's own audit log. It never waits for another's lock on a file: the whole router would.
 """
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from autobahn.twisted.util import peer2str
 from autobahn.twisted.wamp import ApplicationSession
@@ -20,7 +20,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import ComponentConfig, EventDetails, SubscribeOptions
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 from components.cloud.last_words import leave_last_words
 from components.cloud.permissions import PEER_ROLES, allowed
@@ -30,9 +30,10 @@ from components.cloud.sqlite_registry import Registry
 from components.cloud.strangers import Strangers, host
 from components.cloud.tries import FORGOTTEN_MS, Tries
 from components.cloud.who import Standing
+from components.wamp_procedure import UNAVAILABLE
 from components.wire import topics
 from components.wire.enrolment import ticket_sha256
-from components.wire.errors import ConfigError, OdographError
+from components.wire.errors import ConfigError, OdographError, UnavailableError
 from components.wire.topics import AUTHENTICATE, AUTHORIZE, REALM
 
 REFUSED: Final = ApplicationError.AUTHENTICATION_FAILED
@@ -40,10 +41,13 @@ ENDED: Final = "odograph.error.session_ended"
 LOOK_EVERY_S: Final = 1
 _PROVE_S: Final = 30
 _LOOKS_A_MINUTE: Final = 60
-_BUSY_S: Final = 0.05
-"""A lock on the log holds up the whole router so long; entries wait in memory."""
+_TRY_AGAIN_S: Final = (0.1, 0.2, 0.4, 0.8)
+"""So long a join waits, again and again, while another has a lock on the registry."""
 _MOST_SESSIONS: Final = 100
 """So many sessions one key may have, but a persister's; who has stolen one must not fill the router with it."""
+_Found = tuple[Standing | None, dict[str, str]]
+"""On what a session rests; or why there is none."""
+T = TypeVar("T")
 _CLEAR_STEPS: Final = ("prepare_clear", "clear_begun", "clear_outcome", "clear_refused")
 
 
@@ -73,7 +77,7 @@ class Gate(ApplicationSession):
         try:
             self._path = _registry_path(config.extra)
             Registry.open(self._path).close()
-            self._audit = AuditLog.open(router_audit(self._path), write=True, busy_s=_BUSY_S)
+            self._audit = AuditLog.open(router_audit(self._path), write=True, busy_s=0)
         except OdographError as error:
             # Here and not in onJoin: Crossbar goes on, admitting nobody, after an error there.
             leave_last_words(f"odograph: {error}")
@@ -110,23 +114,18 @@ class Gate(ApplicationSession):
         await self.register(self.authorize, AUTHORIZE)
         await self.register(self.authenticate, AUTHENTICATE)
 
-    def authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, object]:
+    async def authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, object]:
         """Return who the peer is, with the key that Crossbar then makes it prove; ApplicationError when it is nobody.
 
         One answer for every reason (unknown, revoked, another key), so that nobody learns who exists; the log has it.
         """
         method, peer = details.get("authmethod"), _peer(details)
         try:
-            with Registry.open(self._path) as registry:
-                if not (isinstance(authid, str) and topics.is_id(authid)):
-                    standing, why = None, {"reason": "unknown"}
-                elif method == "ticket":
-                    standing, why = self._by_ticket(registry, authid, details.get("ticket"), host(peer))
-                else:
-                    standing, why = _by_key(registry, authid, details.get("authextra"))
+            standing, why = await self._ask(lambda registry: self._find(registry, authid, details))
         except OdographError as error:
             self.log.warn("refused {authid!r}: {error}", authid=authid, error=error)  # noqa: G010 - txaio's name
-            raise ApplicationError("odograph.error.unavailable", "the registry cannot be read") from error
+            message = "the registry cannot be read now: try again"
+            raise ApplicationError(UNAVAILABLE, message) from error
         if standing is None or realm != REALM:
             self._refuse_join(peer, str(authid), **(why or {"reason": "wrong_realm"}))
             raise ApplicationError(REFUSED, f"nobody active is called {authid!r} and has that key")
@@ -157,9 +156,28 @@ class Gate(ApplicationSession):
             self._note(Note.of("clear.called", who, uri, who, role=role))
         return {"allow": allow, "disclose": True, "cache": False}
 
-    def _by_ticket(
-        self, registry: Registry, authid: str, ticket: object, address: str
-    ) -> tuple[Standing | None, dict[str, str]]:
+    async def _ask(self, question: Callable[[Registry], T]) -> T:
+        """Ask the registry; UnavailableError when another holds a lock on it for longer than a join can wait."""
+        for pause_s in _TRY_AGAIN_S:
+            with suppress(UnavailableError), Registry.open(self._path, busy_s=0) as registry:
+                return question(registry)
+            await deferLater(self._watch.clock, pause_s)
+        with Registry.open(self._path, busy_s=0) as registry:
+            return question(registry)
+
+    def _find(self, registry: Registry, authid: str, details: Mapping[str, Any]) -> _Found:
+        """Return on what the session of a peer rests."""
+        if not (isinstance(authid, str) and topics.is_id(authid)):
+            return None, {"reason": "unknown"}
+        try:
+            if details.get("authmethod") == "ticket":
+                return self._by_ticket(registry, authid, details.get("ticket"), host(_peer(details)))
+            return _by_key(registry, authid, details.get("authextra"))
+        except ConfigError as error:
+            self.log.warn("{error}", error=error)  # noqa: G010 - txaio's name
+            return None, {"reason": "unsound_row"}
+
+    def _by_ticket(self, registry: Registry, authid: str, ticket: object, address: str) -> _Found:
         """Return on what the session of a device that enrols rests, or why there is none."""
         now_ms = _now_ms()
         standing = registry.enrolling(authid, now_ms)
@@ -258,7 +276,7 @@ class Gate(ApplicationSession):
                 # The oldest go: those may be half-open.
                 living[peer.authid] -= 1
                 self._end(session, peer, "too_many_sessions")
-        with Registry.open(self._path) as registry:
+        with Registry.open(self._path, busy_s=0) as registry:
             head = registry.audit.head()
             if head == self._head:
                 return
@@ -332,7 +350,7 @@ def _registry_path(extra: Mapping[str, object]) -> Path:
     return (Path(str(extra["cbdir"])) / path).resolve()
 
 
-def _by_key(registry: Registry, authid: str, extra: object) -> tuple[Standing | None, dict[str, str]]:
+def _by_key(registry: Registry, authid: str, extra: object) -> _Found:
     """Return on what the session of a peer rests that claims a public key, or why there is none."""
     pubkey = str(extra.get("pubkey") or "").lower() if isinstance(extra, Mapping) else ""
     standing = registry.standing(authid, _now_ms())

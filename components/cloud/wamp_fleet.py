@@ -8,7 +8,7 @@ the caller puts together, and of a packet that is larger the longest parts are l
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cbor2
@@ -22,7 +22,7 @@ from components.cloud.ports import ArchiveReader, StoredPacket
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Device, Principal
 from components.lane import Lane
-from components.wamp_procedure import INVALID, guarded
+from components.wamp_procedure import INVALID, UNAVAILABLE, guarded
 from components.wire import bundle, receipt, topics
 from components.wire.errors import ConfigError, UnavailableError
 from components.wire.times import iso_ms
@@ -72,6 +72,7 @@ class Fleet:
     registry: Registry
     lane: Lane
     keys: Callable[[], ServerKeys]
+    _passed_over: set[str] = field(default_factory=set)
     _log = Logger()
 
     async def attend(self, session: ApplicationSession) -> None:
@@ -150,7 +151,7 @@ class Fleet:
         try:
             return await self.lane.run(call, *args)
         except (ConfigError, UnavailableError) as error:
-            raise ApplicationError("odograph.error.unavailable", str(error)) from error
+            raise ApplicationError(UNAVAILABLE, str(error)) from error
 
     def _caller(self, authid: str | None) -> Principal:
         """Return the operator who asks, as the registry has them now."""
@@ -161,8 +162,8 @@ class Fleet:
 
     def _devices(self, authid: str | None, after: str) -> list[dict[str, object]]:
         caller = self._caller(authid)
-        if not after and (unsound := self.registry.unsound()):
-            self._log.warn("devices that are passed over: {unsound}", unsound=unsound)
+        if not after:
+            self._tell_of_the_unsound()
         following = (
             device
             for device in self.registry.devices()
@@ -170,8 +171,16 @@ class Fleet:
         )
         return _page(self._device_form(caller, device) for device in following)[0]
 
+    def _tell_of_the_unsound(self) -> None:
+        """Say once of each device that is passed over why."""
+        unsound = set(self.registry.unsound_devices())
+        for one in sorted(unsound - self._passed_over):
+            self._log.warn("passed over: {why}", why=one)
+        self._passed_over.clear()
+        self._passed_over.update(unsound)
+
     def _device_form(self, caller: Principal, device: Device) -> dict[str, object]:
-        latest = self._stored_latest(caller, device.id)
+        latest = self.archive.latest(device.id, caller.account_for(device.id))
         return {
             "id": device.id,
             "state": device.state,
@@ -182,12 +191,8 @@ class Fleet:
         }
 
     def _latest(self, authid: str | None, device: str) -> dict[str, object] | None:
-        stored = self._stored_latest(self._within(authid, device), device)
+        stored = self.archive.latest(device, self._within(authid, device).account_for(device))
         return None if stored is None else told(stored)
-
-    def _stored_latest(self, caller: Principal, device: str) -> StoredPacket | None:
-        stored = self.archive.latest(device)
-        return stored if stored is None or caller.reaches(device, stored.account) else None
 
     def _within(self, authid: str | None, device: str) -> Principal:
         """Return the caller, who reaches that device now; ApplicationError otherwise, whether there is one or not."""
@@ -199,12 +204,12 @@ class Fleet:
     def _page(
         self, authid: str | None, device: str, since_ms: int | None, until_ms: int | None, after: str
     ) -> dict[str, object]:
-        caller = self._within(authid, device)
+        account = self._within(authid, device).account_for(device)
         session = after.split("/")[1] if after else ""
         following = (
             one
-            for one in self.archive.minutes(device, since_ms, until_ms)
-            if caller.reaches(device, one.account) and (one.start_ms != since_ms or one.session > session)
+            for one in self.archive.minutes(device, since_ms, until_ms, account)
+            if one.start_ms != since_ms or one.session > session
         )
         page, more = _page(told(one) for one in following)
         return {"minutes": page, "more": more}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeGuard, get_args
 
 from components.wire.errors import ConfigError
 from components.wire.times import LAST_MS
@@ -19,7 +19,7 @@ MAX_REFUSED: Final = 5
 MAX_TEXT: Final = 4096
 """Characters of an account, a vehicle, a driver or notes: as many as the command line takes in one argument."""
 
-_PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,22 @@ class Principal:
         return bool(self.account or self.devices)
 
     def reaches(self, device: str, account: str) -> bool:
-        """Tell whether this operator reaches a device, or what was stored of it when it was of `account`.
+        """Tell whether this operator reaches a device that is of `account` now.
 
         >>> vera = Principal("vera", "", "viewer", "active", "acme", ("car_one",), None, 0, 0)
         >>> vera.reaches("car_one", "other"), vera.reaches("car_two", "acme"), vera.reaches("car_two", "")
         (True, True, False)
         """
         return not self.limited or device in self.devices or (self.account != "" and account == self.account)
+
+    def account_for(self, device: str) -> str | None:
+        """Return of which account's time it hears of a device that it reaches; None: of all times.
+
+        >>> vera = Principal("vera", "", "viewer", "active", "acme", ("car_one",), None, 0, 0)
+        >>> vera.account_for("car_one"), vera.account_for("car_two")
+        (None, 'acme')
+        """
+        return self.account if self.limited and device not in self.devices else None
 
     def admitted(self, now_ms: int) -> bool:
         """Tell whether it may join, and act: active, and not expired."""
@@ -135,12 +144,13 @@ def _is_text(found: object) -> bool:
     return isinstance(found, str) and len(found) <= MAX_TEXT and found.isprintable()
 
 
-def _is_hex(found: object) -> bool:
-    return isinstance(found, str) and _PUBKEY.fullmatch(found) is not None
+def is_pubkey(found: object) -> TypeGuard[str]:
+    """Tell whether it is what the registry has for an Ed25519 public key: 64 hex digits in lower case."""
+    return isinstance(found, str) and _HEX.fullmatch(found) is not None
 
 
-def _is_hex_or_nothing(found: object) -> bool:
-    return found == "" or _is_hex(found)
+def _is_pubkey_or_nothing(found: object) -> bool:
+    return found == "" or is_pubkey(found)
 
 
 def _is_name(found: object) -> bool:
@@ -154,10 +164,10 @@ def _is_time(found: object) -> bool:
 _RULES: Final[Mapping[str, Callable[[object], bool]]] = {
     "id": _is_name,
     "device": _is_name,
-    "pubkey": _is_hex_or_nothing,
-    "proof_key": _is_hex,
-    "ticket_sha256": _is_hex,
-    "used_by": _is_hex_or_nothing,
+    "pubkey": _is_pubkey_or_nothing,
+    "proof_key": is_pubkey,
+    "ticket_sha256": is_pubkey,  # 64 hex digits, too
+    "used_by": _is_pubkey_or_nothing,
     "state": lambda found: found in get_args(State),
     "role": lambda found: found in get_args(Role),
     **dict.fromkeys(("account", "vehicle", "driver", "notes"), _is_text),
@@ -204,12 +214,16 @@ def why_not(invitation: Invitation | None, device: Device | None, now_ms: int, p
 
 def check_pubkey(pubkey: str) -> str:
     """Return `pubkey` in lower case if it is 64 hex digits; ConfigError otherwise."""
-    if not _PUBKEY.fullmatch(pubkey.lower()):
+    if not is_pubkey(pubkey.lower()):
         raise ConfigError("public key is not 64 hex digits", "`odograph edge init` prints the one to give here")
     return pubkey.lower()
 
 
 def difference(before: object, after: object, fields: Iterable[str]) -> dict[str, list[object]]:
-    """Return what changed, by field, as [before, after]."""
+    """Return what changed, by field, as [before, after]; a text that is longer than odograph writes it is cut."""
     pairs = {name: [getattr(before, name), getattr(after, name)] for name in fields}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: list(map(_cut, pair)) for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _cut(value: object) -> object:
+    return value[:MAX_TEXT] if isinstance(value, str) else value

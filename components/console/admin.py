@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -200,9 +200,8 @@ def set_device(device_id: str, home: Path, **notes: str | None) -> None:
 def list_devices(as_json: bool, home: Path) -> None:
     """Show every device and its state."""
     with _open(home) as registry:
-        devices, unsound = registry.devices(), registry.unsound()
-    for row in unsound:
-        click.echo(f"odograph: {row}", err=True)
+        devices, unsound = registry.devices(), registry.unsound_devices()
+    _tell(unsound)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in devices], indent=2))
     elif not devices:
@@ -300,7 +299,8 @@ def revoke_operator(operator_id: str, home: Path) -> None:
 def list_operators(as_json: bool, home: Path) -> None:
     """Show every operator and persister, with their limits."""
     with _open(home) as registry:
-        found = registry.principals()
+        found, unsound = registry.principals(), registry.unsound_principals()
+    _tell(unsound)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
         return
@@ -336,6 +336,11 @@ def _new_key(out: Path, key: KeyFile) -> Iterator[None]:
     except BaseException:
         out.unlink()
         raise
+
+
+def _tell(unsound: Sequence[str]) -> None:
+    for row in unsound:
+        click.echo(f"odograph: {row}", err=True)
 
 
 def _given(notes: Mapping[str, str | None]) -> dict[str, str]:

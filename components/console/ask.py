@@ -15,6 +15,7 @@ from twisted.internet.task import react
 
 from components.console.secrecy import keep_memory_private
 from components.keyfile import KeyFile, read_key_file
+from components.wamp_procedure import UNAVAILABLE
 from components.wamp_transport import check_url, in_words, transport
 from components.wire.errors import OdographError, RefusedError, UnavailableError
 from components.wire.topics import REALM
@@ -175,6 +176,8 @@ def _answer_in_words(error: ApplicationError, who: Identity) -> OdographError:
     code, words = str(error.error), " ".join(str(one) for one in error.args)
     if code == ApplicationError.NO_SUCH_PROCEDURE:
         return UnavailableError(f"nobody answers ({words}): is the device or the persister connected?")
+    if code == UNAVAILABLE:
+        return UnavailableError(words)
     if code == ApplicationError.NOT_AUTHORIZED:
         return RefusedError("not_authorized", f"{who.name} may not do this")
     if code in {ApplicationError.AUTHENTICATION_FAILED, ApplicationError.NO_SUCH_PRINCIPAL}:

@@ -230,6 +230,18 @@ def test_minutes_come_by_start_then_session_with_since_in_and_until_out(archive:
     assert list(archive.minutes("nobody")) == []
 
 
+def test_of_an_account_come_what_was_stored_while_the_device_was_of_it_and_nothing_else(archive: Archive) -> None:
+    mine = [dataclasses.replace(packet(n), account="acme") for n in (2, 5, 6)]
+    others = [dataclasses.replace(packet(n), account="other") for n in (1, 4, 9)]
+    archive.insert([*others, *mine, dataclasses.replace(packet(3, device="car2"), account="acme")])
+    assert list(archive.minutes("car1", account="acme")) == mine
+    assert list(archive.minutes("car1", mine[1].start_ms, mine[2].start_ms, "acme")) == [mine[1]]
+    assert archive.latest("car1", "acme") == mine[2]
+    assert list(archive.minutes("car1", account="")) == []
+    assert archive.latest("car1", "") is None
+    assert len(list(archive.minutes("car1"))) == 6
+
+
 def test_more_minutes_than_one_page_come_once_each_in_order(archive: Archive) -> None:
     many = [packet(n // 2, session=f"{n % 2:016x}") for n in range(900)]
     assert archive.insert(many[::-1]) == ["stored"] * 900

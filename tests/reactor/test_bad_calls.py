@@ -25,7 +25,7 @@ class Nobody:
     def devices(self) -> list[object]:
         return []
 
-    def unsound(self) -> list[str]:
+    def unsound_devices(self) -> list[str]:
         return []
 
     def device(self, _id: str) -> None:
@@ -39,6 +39,9 @@ class Nobody:
 
     def reaches(self, _device: str, _account: str) -> bool:
         return True
+
+    def account_for(self, _device: str) -> None:
+        return None
 
     def following(self, _kid: str) -> None:
         return None

@@ -148,8 +148,8 @@ def test_a_registry_file_whose_row_somebody_changed_costs_no_packet(tmp_path: Pa
         ("pubkey = 'zz'", "unusable_device_key"),
         ("pubkey = ''", "unusable_device_key"),
         (f"{good}, account = printf('%.*c', 5000, 'x')", "unusable_device_key"),
-        (f"{good}, account = printf('%.*c', 5000000, 'x')", "registry_away"),
-        (f"{good}, account = CAST(x'ff' AS TEXT)", "registry_away"),
+        (f"{good}, account = printf('%.*c', 5000000, 'x')", "unusable_device_key"),
+        (f"{good}, account = CAST(x'ff' AS TEXT)", "unusable_device_key"),
         (f"{good}, added_ms = -1", "unusable_device_key"),
         (good, None),
     ):

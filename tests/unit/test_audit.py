@@ -342,9 +342,9 @@ def test_two_that_write_at_once_make_one_chain(path: Path) -> None:
 @pytest.mark.parametrize("table", ["audit", "device"])
 def test_a_change_and_its_entry_are_there_together_or_not_at_all(home: Path, table: str) -> None:
     """Whichever of them cannot be written takes the other with it."""
-    with closing(sqlite3.connect(home / "registry.db")) as db:
-        db.execute(f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with Registry.open(home / "registry.db", write=True) as registry:
+        with closing(sqlite3.connect(home / "registry.db")) as db:
+            db.execute(f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END")
         before = registry.audit.head()
         with pytest.raises(UnavailableError, match="disk full"):
             registry.set_state("car_one", "revoked", 1)

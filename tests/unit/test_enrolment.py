@@ -13,7 +13,6 @@ from autobahn.wamp.exception import ApplicationError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import ensureDeferred
 
-from components.cloud import registry_schema
 from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
@@ -303,7 +302,7 @@ def test_a_registry_that_cannot_be_written_is_for_later(desk: Desk) -> None:
 def test_while_the_registry_is_locked_a_refusal_says_why_and_is_noted_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_schema, "_BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setitem(cast("Any", Registry.open).__kwdefaults__, "busy_s", 0.01)
     code = desk.code()
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -19,6 +19,7 @@ from components.wire import enrolment
 from components.wire.enrolment import Code
 from components.wire.errors import UnavailableError
 from components.wire.topics import REALM, device_procedure
+from tests.coroutines import at_once
 
 
 class Door:
@@ -53,7 +54,7 @@ class Door:
         self._sessions += 1
         peer = {"transport": {"peer": f"tcp4:{address}:4000"}, "session": self._sessions}
         try:
-            self.gate.authenticate(REALM, authid, {**peer, **details})
+            at_once(self.gate.authenticate(REALM, authid, {**peer, **details}))
         except ApplicationError:
             return 0
         return self._sessions

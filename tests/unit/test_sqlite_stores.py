@@ -93,6 +93,24 @@ def test_a_packet_whose_row_cannot_be_read_any_more_hides_no_other(tmp_path: Pat
     archive.close()
 
 
+def test_minutes_of_an_account_cost_no_more_where_the_device_was_anothers_for_long(tmp_path: Path) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    steps: list[int] = []
+    archive._db.set_progress_handler(lambda: steps.append(1), 10)
+
+    def cost() -> int:
+        steps.clear()
+        assert [one.start_ms for one in archive.minutes("c", account="mine")] == [9_999]
+        assert archive.latest("c", "mine") == archive.latest("c")
+        return len(steps)
+
+    archive.insert([StoredPacket("c/s/9999", "c", "s", 9_999, "mine", "", "", {}, b"", "", 0)])
+    alone = cost()
+    archive.insert([StoredPacket(f"c/s/{n}", "c", "s", n, "before", "", "", {}, b"", "", 0) for n in range(500)])
+    assert cost() < 2 * alone
+    archive.close()
+
+
 def test_a_reader_changes_nothing_and_leaves_nothing_for_the_next_one_to_trip_over(tmp_path: Path) -> None:
     path = tmp_path / "feed.db"
     feed = SqliteFeed(path)
