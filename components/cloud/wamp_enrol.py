@@ -4,13 +4,12 @@ A persister offers them, as it may write the registry and holds the server's key
 is not trusted with either: what counts is signed by keys that it has never seen (components/wire/enrolment.py).
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
@@ -19,13 +18,12 @@ from twisted.logger import Logger
 
 from components.cloud.refusals import Note, Refusals, Waiting
 from components.cloud.sqlite_registry import Registry
+from components.cloud.who import is_pubkey
 from components.lane import Lane
 from components.wamp_procedure import guarded
 from components.wire import enrolment
 from components.wire.errors import ConfigError, OdographError, RefusedError, UnavailableError
 from components.wire.topics import ENROL, REKEY
-
-_PUBKEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +151,8 @@ class Enrolment:
 
 
 def _key(pubkey: object) -> str:
-    if not isinstance(pubkey, str) or not _PUBKEY.fullmatch(pubkey):
-        raise _refused("invalid_argument", "pubkey: must be 64 hex digits in lower case")
+    if not isinstance(pubkey, str) or not is_pubkey(pubkey):
+        raise _refused("invalid_argument", "pubkey: must be a public key of 64 hex digits in lower case")
     return pubkey
 
 
