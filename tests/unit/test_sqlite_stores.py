@@ -5,12 +5,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from components.cloud.ports import FeedEvent, StoredPacket
+from components.cloud.ports import DeadLetter, FeedEvent, StoredPacket
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from components.wire.errors import OperatorError, UnavailableError
@@ -18,6 +19,8 @@ from components.wire.errors import OperatorError, UnavailableError
 EVENT = FeedEvent(
     "car_readings", "car1", "id", "odograph.reading.v1", "odograph/device/car1", "2026-11-22T00:00:00Z", b"{}"
 )
+
+ROW = StoredPacket("c/s/0", "c", "s", 0, "", "", "", {}, b"", "0", 0)
 
 HOLDER = """
 import sys
@@ -90,6 +93,26 @@ def test_a_packet_whose_row_cannot_be_read_any_more_hides_no_other(tmp_path: Pat
     hollow = replace(rows[1], packet={})
     assert archive.pending(9, 9) == list(archive.minutes("c")) == [rows[0], hollow, rows[2]]
     assert archive.pending(9, 9, {"c/s/1"}) == [rows[0], rows[2]]
+    archive.close()
+
+
+ARCHIVE_CALLS: dict[str, Callable[[SqliteArchive], object]] = {
+    "insert": lambda archive: archive.insert([ROW]),
+    "put_dead_letters": lambda archive: archive.put_dead_letters([DeadLetter("00", "t", "size", "m", b"", 1)]),
+    "pending": lambda archive: archive.pending(9, 9),
+    "mark_fed": lambda archive: archive.mark_fed(["c/s/0"]),
+    "minutes": lambda archive: list(archive.minutes("c")),
+    "latest": lambda archive: archive.latest("c"),
+    "counts": lambda archive: archive.counts(),
+}
+
+
+@pytest.mark.parametrize("call", ARCHIVE_CALLS)
+def test_an_archive_whose_tables_are_gone_is_unavailable_to_every_call(tmp_path: Path, call: str) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    archive._db.executescript("DROP TABLE packets; DROP TABLE dead_letters")
+    with pytest.raises(UnavailableError, match=r"archive\.db: no such table"):
+        ARCHIVE_CALLS[call](archive)
     archive.close()
 
 
