@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -114,6 +115,24 @@ def test_an_archive_whose_tables_are_gone_is_unavailable_to_every_call(tmp_path:
     with pytest.raises(UnavailableError, match=r"archive\.db: no such table"):
         ARCHIVE_CALLS[call](archive)
     archive.close()
+
+
+@pytest.mark.parametrize("call", ["insert", "put_dead_letters", "pending", "mark_fed"])
+def test_who_stores_and_who_feeds_have_the_connection_one_at_a_time(tmp_path: Path, call: str) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    archive._guard = guard = MagicMock()
+    ARCHIVE_CALLS[call](archive)
+    assert (guard.__enter__.call_count, guard.__exit__.call_count) == (1, 1)
+    archive.close()
+
+
+@pytest.mark.parametrize(("store", "version"), [(SqliteArchive, 0x0D0A01), (SqliteFeed, 0x0D0F01)])
+def test_files_keep_the_form_that_every_earlier_odograph_has_given_them(
+    store: type[SqliteArchive | SqliteFeed], version: int, tmp_path: Path
+) -> None:
+    made = store(tmp_path / "x.db")
+    assert made._db.execute("PRAGMA user_version").fetchone() == (version,)
+    made.close()
 
 
 def test_a_reader_changes_nothing_and_leaves_nothing_for_the_next_one_to_trip_over(tmp_path: Path) -> None:
