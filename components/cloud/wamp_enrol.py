@@ -152,7 +152,7 @@ class Enrolment:
 
 def _key(pubkey: object) -> str:
     if not is_pubkey(pubkey):
-        raise _refused("invalid_argument", "pubkey: must be 64 hex digits in lower case")
+        raise _refused("invalid_argument", "pubkey: must be a public key of 64 hex digits in lower case")
     return pubkey
 
 

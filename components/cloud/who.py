@@ -20,6 +20,10 @@ MAX_TEXT: Final = 4096
 """Characters of an account, a vehicle, a driver or notes: as many as the command line takes in one argument."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_PRIME: Final = 2**255 - 19
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_WEAK: Final = frozenset((0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8))
+"""The y of edwards25519's points of small order: for such a key everybody can sign, and pyca finds it good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,24 @@ class Standing:
         return now.reach is None or (self.reach is not None and self.reach <= now.reach)
 
 
+def is_pubkey(found: object) -> TypeGuard[str]:
+    """Tell whether this is an Ed25519 public key as the registry keeps it: 64 hex digits, of no point of small order.
+
+    Source: RFC 8032, 5.1.2: 255 bits of y, the least first, then one of x; its 5.1.7 refuses no such point.
+
+    >>> is_pubkey("66" * 32), is_pubkey("00" * 32), is_pubkey("01" + "00" * 31)
+    (True, False, False)
+    """
+    if not isinstance(found, str) or not _HEX.fullmatch(found):
+        return False
+    return int.from_bytes(bytes.fromhex(found), "little") % 2**255 % _PRIME not in _WEAK
+
+
 def _is_text(found: object) -> bool:
     return isinstance(found, str) and len(found) <= MAX_TEXT and found.isprintable()
 
 
-def is_pubkey(found: object) -> TypeGuard[str]:
-    """Tell whether it is what the registry has for an Ed25519 public key: 64 hex digits in lower case."""
+def _is_hex(found: object) -> bool:
     return isinstance(found, str) and _HEX.fullmatch(found) is not None
 
 
@@ -166,7 +182,7 @@ _RULES: Final[Mapping[str, Callable[[object], bool]]] = {
     "device": _is_name,
     "pubkey": _is_pubkey_or_nothing,
     "proof_key": is_pubkey,
-    "ticket_sha256": is_pubkey,  # 64 hex digits, too
+    "ticket_sha256": _is_hex,
     "used_by": _is_pubkey_or_nothing,
     "state": lambda found: found in get_args(State),
     "role": lambda found: found in get_args(Role),
@@ -213,9 +229,9 @@ def why_not(invitation: Invitation | None, device: Device | None, now_ms: int, p
 
 
 def check_pubkey(pubkey: str) -> str:
-    """Return `pubkey` in lower case if it is 64 hex digits; ConfigError otherwise."""
+    """Return `pubkey` in lower case if it is one; ConfigError otherwise."""
     if not is_pubkey(pubkey.lower()):
-        raise ConfigError("public key is not 64 hex digits", "`odograph edge init` prints the one to give here")
+        raise ConfigError("not a public key of 64 hex digits", "`odograph edge init` prints the one to give here")
     return pubkey.lower()
 
 

@@ -86,6 +86,14 @@ def test_every_fault_of_a_bundle_of_version_1_is_named(change: dict[str, object]
         bundle.parse(json.dumps({**json.loads(bundle.dump(version_1())), **change}))
 
 
+@pytest.mark.parametrize("name", ["realm", "kid", "rsa_public_key", "receipt_kid", "receipt_public_key"])
+def test_what_a_bundle_of_version_1_lacks_is_named(name: str) -> None:
+    document = json.loads(bundle.dump(version_1()))
+    del document[name]
+    with pytest.raises(ConfigError, match=f"{name}: missing"):
+        bundle.parse(json.dumps(document))
+
+
 NO_POINT = "02" + "00" * 31
 RECIPIENT = json.loads(bundle.dump(generation(1)))["recipients"][0]
 
@@ -107,8 +115,10 @@ RECIPIENT = json.loads(bundle.dump(generation(1)))["recipients"][0]
         ({"former_receipt_keys": [NO_POINT]}, "receipt_public_key or former_receipt_keys: not a public key"),
         ({"former_receipt_keys": ["00"]}, "former_receipt_keys: must be a list"),
         ({"former_receipt_keys": None}, "former_receipt_keys: must be a list"),
+        ({"former_receipt_keys": [5]}, "former_receipt_keys: must be a list"),
         ({"recipients": []}, "recipients: must be a list of at least one key"),
         ({"recipients": {}}, "recipients: must be a list of at least one key"),
+        ({"recipients": 5}, "recipients: must be a list of at least one key"),
         ({"recipients": ["x"]}, r"recipients\[0\]: must have alg, kid and public_key"),
         ({"recipients": [{**RECIPIENT, "extra": 1}]}, r"recipients\[0\]: must have alg, kid and public_key"),
         ({"recipients": [{**RECIPIENT, "kid": "00" * 8}]}, r"recipients\[0\].kid: not the id of public_key"),

@@ -69,59 +69,72 @@ def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
     assert columns.decode(form_of(*found), START_MS, 10) == found
 
 
-def spoilt() -> list[tuple[str, Any]]:
+def spoilt() -> list[Any]:
     two = (one({"rpm": 900.0, "o211": {"voltage_v": 0.1, "trim_percent": 0.0}}, 0, rpm=5), one({"speed": 3}, 1000))
 
-    def change(what: str, *path: str | int, to: object) -> tuple[str, Any]:
+    def change(message: str, what: str, *path: str | int, to: object) -> Any:  # noqa: ANN401 - pytest's own
         form = form_of(*two)
         found = form
         for step in path[:-1]:
             found = found[step]
         found[path[-1]] = to
-        return what, form
+        return pytest.param(form, message, id=what)
 
+    whole, other, length = "differences are whole numbers", "an object with other keys", "a list of another length"
+    exponent, runs = "climb: an exponent is 0 to 7", r"why.rpm: runs are \{reason: length\}, as many as nulls"
+    exactly, stranger = "rpm has a moment for exactly its values", "unknown, without values, or there twice"
     return [
-        change("a reading without a time", "at", 1, to=None),
-        change("True for 1", "at", 1, to=True),
-        change("a float difference", "columns", "rpm", "d", 0, to=3600.0),
-        change("no such reason", "columns", "load", to="bored"),
-        change("a form of another signal", "columns", "rpm", to={"e": 0, "d": [900, None]}),
-        change("values where the car sends codes", "columns", "dtc_ff", to={"v": [1, None]}),
-        change("one value too many", "columns", "rpm", "d", to=[3600, None, None]),
-        change("more values than readings", "columns", "climb", to={"e": 1, "d": [1, 1, 1]}),
-        change("more than two bytes", "columns", "rpm", "d", 0, to=65536),
-        change("less than none", "columns", "rpm", "d", 0, to=-1),
-        change("an exponent of 8", "columns", "climb", to={"e": 8, "d": [1, None]}),
-        change("a true exponent", "columns", "climb", to={"e": True, "d": [1, None]}),
-        change("a place off the Earth", "columns", "location", to={"lon": [1800000001, 0], "lat": [0, 0]}),
-        change("half a place", "columns", "location", to={"lon": [1, None], "lat": [1, 1]}),
-        change("a value out of its span", "columns", "speed", to={"v": [None, 256]}),
-        change("NaN", "columns", "climb", to={"v": [float("nan"), 1]}),
-        change("NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
-        change("a word among values", "columns", "climb", to={"v": ["1", 1]}),
-        change("reasons missing", "why", "rpm", to=[]),
-        change("reasons too many", "why", "rpm", to=[{"no_data": 2}]),
-        change("a reason unknown", "why", "rpm", to=[{"bored": 1}]),
-        change("an endless run", "why", "rpm", to=[{"no_data": 10**15}]),
-        change("an empty run", "why", "rpm", to=[{"no_data": 0}, {"no_data": 1}]),
-        change("a list for a run", "why", "rpm", to=[["no_data", 1]]),
-        change("reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
-        change("reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
-        change("a moment after the reading", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
-        change("a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),
-        change("a moment missing", "measured", to=[{"of": ["rpm"], "at": [None, None]}]),
-        change("a signal twice", "measured", to=[{"of": ["rpm"], "at": [-5, None]}, {"of": ["rpm"], "at": [-6, None]}]),
-        change("a signal twice in a group", "measured", to=[{"of": ["rpm", "rpm"], "at": [-5, None]}]),
-        change("a moment of an unknown signal", "measured", to=[{"of": ["stranger"], "at": [-5, None]}]),
-        change("a moment of a signal without values", "measured", to=[{"of": ["load"], "at": [None, None]}]),
-        change("an unhashable signal", "measured", to=[{"of": [["rpm"]], "at": [-5, None]}]),
-        change("sums beyond what numbers can be", "at", to=[2**53, 0]),
+        change("at: a reading without a time", "a reading without a time", "at", 1, to=None),
+        change(whole, "True for 1", "at", 1, to=True),
+        change(whole, "a float difference", "columns", "rpm", "d", 0, to=3600.0),
+        change("load: no such reason", "no such reason", "columns", "load", to="bored"),
+        change(other, "a form of another signal", "columns", "rpm", to={"e": 0, "d": [900, None]}),
+        change(other, "values where the car sends codes", "columns", "dtc_ff", to={"v": [1, None]}),
+        change(length, "one value too many", "columns", "rpm", "d", to=[3600, None, None]),
+        change(length, "more values than readings", "columns", "climb", to={"e": 1, "d": [1, 1, 1]}),
+        change("rpm: not from 0 to 65535", "more than two bytes", "columns", "rpm", "d", 0, to=65536),
+        change("rpm: not from 0 to 65535", "less than none", "columns", "rpm", "d", 0, to=-1),
+        change(exponent, "an exponent of 8", "columns", "climb", to={"e": 8, "d": [1, None]}),
+        change(exponent, "an exponent below 0", "columns", "climb", to={"e": -1, "d": [1, None]}),
+        change(exponent, "a true exponent", "columns", "climb", to={"e": True, "d": [1, None]}),
+        change(
+            "location: not from -18", "too far east", "columns", "location", to={"lon": [18 * 10**8, 1], "lat": [0, 0]}
+        ),
+        change(
+            "location: not from -9", "too far south", "columns", "location", to={"lon": [0, 0], "lat": [-9 * 10**8, -1]}
+        ),
+        change("location: half a place", "half a place", "columns", "location", to={"lon": [1, None], "lat": [1, 1]}),
+        change("speed: not from 0 to 255", "a value out of its span", "columns", "speed", to={"v": [None, 256]}),
+        change("NaN is no number", "NaN", "columns", "climb", to={"v": [float("nan"), 1]}),
+        change("NaN is no number", "NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
+        change("holds numbers", "a word among values", "columns", "climb", to={"v": ["1", 1]}),
+        change("why.rpm: fewer reasons than nulls", "reasons missing", "why", "rpm", to=[]),
+        change(runs, "reasons too many", "why", "rpm", to=[{"no_data": 2}]),
+        change(runs, "a reason unknown", "why", "rpm", to=[{"bored": 1}]),
+        change(runs, "an endless run", "why", "rpm", to=[{"no_data": 10**15}]),
+        change(runs, "an empty run", "why", "rpm", to=[{"no_data": 0}]),
+        change(runs, "a true run", "why", "rpm", to=[{"no_data": True}]),
+        change(runs, "a run of two reasons", "why", "rpm", to=[{"no_data": 1, "stale": 1}]),
+        change(runs, "a list for a run", "why", "rpm", to=[["no_data", 1]]),
+        change("at most 1", "more runs than nulls", "why", "rpm", to=[{"no_data": 1}, {"no_data": 1}]),
+        change("beside a column's own", "reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
+        change("beside a column's own", "reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
+        change("later than the reading", "a moment after it", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
+        change(exactly, "a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),
+        change(exactly, "a moment missing", "measured", to=[{"of": ["rpm"], "at": [None, None]}]),
+        change(stranger, "a signal twice", "measured", to=[{"of": ["rpm"], "at": [-5, None]}] * 2),
+        change(stranger, "a signal twice in a group", "measured", to=[{"of": ["rpm", "rpm"], "at": [-5, None]}]),
+        change(stranger, "a moment of an unknown signal", "measured", to=[{"of": ["stranger"], "at": [-5, None]}]),
+        change(stranger, "a moment of none", "measured", to=[{"of": ["load"], "at": [None, None]}]),
+        change(stranger, "an unhashable signal", "measured", to=[{"of": [["rpm"]], "at": [-5, None]}]),
+        change("more than a number can be", "sums beyond what numbers can be", "at", to=[2**53, 0]),
+        change("more than a number can be", "sums below it", "at", to=[-(2**53), 0]),
     ]
 
 
-@pytest.mark.parametrize(("what", "form"), spoilt(), ids=[what for what, _ in spoilt()])
-def test_a_spoilt_table_is_refused(what: str, form: object) -> None:  # noqa: ARG001 - names the case
-    with pytest.raises(ValueError):  # noqa: PT011 - every message is checked by no one but people
+@pytest.mark.parametrize(("form", "message"), spoilt())
+def test_a_spoilt_table_is_refused_for_what_is_wrong_with_it(form: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         columns.check(form, 6000)
 
 

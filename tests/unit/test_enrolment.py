@@ -121,6 +121,38 @@ def test_another_code_for_a_device_that_did_not_hear_the_answer_to_the_first_is_
         assert registry.device_key("car_one", bundle.key_id(bytes.fromhex(KEY.public_key)), 0) is None
 
 
+# The eight points of small order, each way in which libraries read one: y of p and p + 1, x of 0 with the other sign.
+ORDER_8 = (
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03",
+)
+WEAK = [
+    *("00" * 31 + last for last in ("00", "80")),
+    *("01" + "00" * 30 + last for last in ("00", "80")),
+    *(first + "ff" * 30 + last for first in ("ec", "ed", "ee") for last in ("7f", "ff")),
+    *(ORDER_8[0] + last for last in ("05", "85")),
+    *(ORDER_8[1] + last for last in ("7a", "fa")),
+]
+
+
+def forged(message: bytes, weak: str) -> str:
+    """Return a signature by nobody's private key; for a message of some, pyca finds none of these good."""
+    tried = [weak_r + "00" * 32 for weak_r in WEAK]
+    return next((one for one in tried if enrolment.is_signed(message, weak, one)), tried[0])
+
+
+@pytest.mark.parametrize("weak", WEAK)
+def test_a_key_for_which_everybody_can_sign_is_never_a_devices(desk: Desk, weak: str) -> None:
+    code = desk.code()
+    message = enrolment.enrolment("car_one", weak, code.fingerprint.hex())
+    proofs = code.proof_key().sign(message).hex(), forged(message, weak)
+    assert desk.call("enrol", "car_one", weak, code.fingerprint.hex(), *proofs) == "invalid_argument"
+    desk.enrol(code, KEY)
+    message = enrolment.rekeying("car_one", KEY.public_key, weak)
+    assert desk.call("rekey", "car_one", weak, signed(KEY, message), forged(message, weak)) == "invalid_argument"
+    assert desk.state() == ("active", KEY.public_key)
+
+
 @pytest.mark.parametrize("state", ["suspended", "revoked"])
 def test_a_used_code_opens_nothing_for_a_device_that_was_shut_out(desk: Desk, state: Any) -> None:  # noqa: ANN401
     code = desk.code()

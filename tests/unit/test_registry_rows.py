@@ -182,7 +182,9 @@ def test_what_a_writer_left_half_written_when_it_was_killed_is_put_back_by_the_n
         assert [one.id for one in reader.devices()] == ["car_one"]
 
 
-@pytest.mark.parametrize("change", ["notes = char(10)", "state = 'king'", "added_ms = -1", "pubkey = 'zz'"])
+@pytest.mark.parametrize(
+    "change", ["notes = char(10)", "state = 'king'", "added_ms = -1", "pubkey = 'zz'", "pubkey = printf('%064d', 0)"]
+)
 def test_whoever_has_an_unsound_row_can_be_revoked(path: Path, change: str) -> None:
     with Registry.open(path, write=True) as registry:
         registry.add_device("car_one", KEY, 1)

@@ -5,12 +5,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
-from components.cloud.ports import FeedEvent, StoredPacket
+from components.cloud.ports import DeadLetter, FeedEvent, StoredPacket
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from components.wire.errors import OperatorError, UnavailableError
@@ -18,6 +20,8 @@ from components.wire.errors import OperatorError, UnavailableError
 EVENT = FeedEvent(
     "car_readings", "car1", "id", "odograph.reading.v1", "odograph/device/car1", "2026-11-22T00:00:00Z", b"{}"
 )
+
+ROW = StoredPacket("c/s/0", "c", "s", 0, "", "", "", {}, b"", "0", 0)
 
 HOLDER = """
 import sys
@@ -109,6 +113,44 @@ def test_minutes_of_an_account_cost_no_more_where_the_device_was_anothers_for_lo
     archive.insert([StoredPacket(f"c/s/{n}", "c", "s", n, "before", "", "", {}, b"", "", 0) for n in range(500)])
     assert cost() < 2 * alone
     archive.close()
+
+
+ARCHIVE_CALLS: dict[str, Callable[[SqliteArchive], object]] = {
+    "insert": lambda archive: archive.insert([ROW]),
+    "put_dead_letters": lambda archive: archive.put_dead_letters([DeadLetter("00", "t", "size", "m", b"", 1)]),
+    "pending": lambda archive: archive.pending(9, 9),
+    "mark_fed": lambda archive: archive.mark_fed(["c/s/0"]),
+    "minutes": lambda archive: list(archive.minutes("c")),
+    "latest": lambda archive: archive.latest("c"),
+    "counts": lambda archive: archive.counts(),
+}
+
+
+@pytest.mark.parametrize("call", ARCHIVE_CALLS)
+def test_an_archive_whose_tables_are_gone_is_unavailable_to_every_call(tmp_path: Path, call: str) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    archive._db.executescript("DROP TABLE packets; DROP TABLE dead_letters")
+    with pytest.raises(UnavailableError, match=r"archive\.db: no such table"):
+        ARCHIVE_CALLS[call](archive)
+    archive.close()
+
+
+@pytest.mark.parametrize("call", ["insert", "put_dead_letters", "pending", "mark_fed"])
+def test_who_stores_and_who_feeds_have_the_connection_one_at_a_time(tmp_path: Path, call: str) -> None:
+    archive = SqliteArchive(tmp_path / "archive.db")
+    archive._guard = guard = MagicMock()
+    ARCHIVE_CALLS[call](archive)
+    assert (guard.__enter__.call_count, guard.__exit__.call_count) == (1, 1)
+    archive.close()
+
+
+@pytest.mark.parametrize(("store", "version"), [(SqliteArchive, 0x0D0A01), (SqliteFeed, 0x0D0F01)])
+def test_files_keep_the_form_that_every_earlier_odograph_has_given_them(
+    store: type[SqliteArchive | SqliteFeed], version: int, tmp_path: Path
+) -> None:
+    made = store(tmp_path / "x.db")
+    assert made._db.execute("PRAGMA user_version").fetchone() == (version,)
+    made.close()
 
 
 def test_a_reader_changes_nothing_and_leaves_nothing_for_the_next_one_to_trip_over(tmp_path: Path) -> None:
