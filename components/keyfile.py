@@ -9,6 +9,7 @@ Reads and writes files; knows neither end. `refuse_open_file` is for every file 
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components import settings
+from components.durable_file import sync_directory
 from components.wire.errors import ConfigError
 from components.wire.topics import ID_RULE, is_id
 
@@ -80,14 +82,20 @@ def refuse_open_file(path: Path) -> None:
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read, never wider even for a moment, durable when it returns."""
+    """Write a new file that only its owner may read, never wider even for a moment; whole and durable, or not there."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, this replaces nothing.
+        os.link(draft, path)
     except FileExistsError:
         raise ConfigError(f"{path} is there already", "choose another name, or remove it") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be written", error.strerror or "") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    sync_directory(path.parent)

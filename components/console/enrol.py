@@ -10,7 +10,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.console.ask import Call, Identity, Router, blocking, by_key, join_and_ask
-from components.durable_file import sync_directory
+from components.durable_file import replace_file, sync_directory
 from components.keyfile import KeyFile, make_key, read_key_file, write_key_file
 from components.wamp_transport import read_ca, transport
 from components.wire import bundle, enrolment
@@ -36,13 +36,15 @@ def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
     A `home` with a key and no edge.toml is one where this was interrupted: that key is used.
 
     Raises:
-        ConfigError: `home` has another device in it.
+        ConfigError: `home` has another device in it, or is a server's.
         RefusedError: The server refused the code, or sent another bundle than the code's.
         UnavailableError: The router or the server is away; the code is still good.
     """
     transport(router.url, router.ca)  # before anything is made
     ca = None if router.ca is None else read_ca(router.ca)
-    for name in ("edge.toml", "server.pub.json"):
+    # A bundle without a key beside it is none that this has left here.
+    others = ("edge.toml",) if (home / "device.key").exists() else ("edge.toml", "server.pub.json")
+    for name in others:
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", "choose another --home; nothing was changed")
     home.mkdir(parents=True, exist_ok=True)
@@ -66,10 +68,11 @@ def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
             "bundle", "what came is not the server's bundle: somebody on the way has changed it", _NEW_CODE
         )
     bundle.parse(text)
-    (home / "server.pub.json").write_text(text, "utf-8")
+    replace_file(home / "server.pub.json", text.encode())
     if ca is not None:
-        (home / "ca.pem").write_bytes(ca)
-    (home / "edge.toml").write_text(edge_toml, "utf-8")
+        replace_file(home / "ca.pem", ca)
+    # The last: with it, all is there.
+    replace_file(home / "edge.toml", edge_toml.encode())
     return key
 
 

@@ -1,9 +1,11 @@
 """Enrolment and change of keys at the server: what the procedures take, and what each refusal says."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,9 +15,13 @@ from autobahn.wamp.exception import ApplicationError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import ensureDeferred
 
+from components.cloud.certificates import Tls, certify
 from components.cloud.sqlite_registry import Registry, _now_ms
 from components.cloud.wamp_enrol import Enrolment
 from components.cloud.who import Invitation
+from components.console import enrol as console
+from components.console.ask import Router
+from components.durable_file import replace_file
 from components.keyfile import KeyFile, make_key
 from components.wamp_procedure import INVALID
 from components.wire import bundle, enrolment
@@ -151,6 +157,41 @@ def test_a_key_for_which_everybody_can_sign_is_never_a_devices(desk: Desk, weak:
     message = enrolment.rekeying("car_one", KEY.public_key, weak)
     assert desk.call("rekey", "car_one", weak, signed(KEY, message), forged(message, weak)) == "invalid_argument"
     assert desk.state() == ("active", KEY.public_key)
+
+
+@pytest.mark.parametrize("cut_at", ["server.pub.json", "ca.pem", "edge.toml"])
+def test_an_enrolment_that_dies_between_its_files_is_run_again_and_has_the_same_key(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: str
+) -> None:
+    async def call(_procedure: str, *arguments: object) -> dict[str, object]:
+        answer: dict[str, object] = desk.call("enrol", "car_one", *arguments)
+        return answer
+
+    def dies(path: Path, content: bytes) -> None:
+        if path.name == cut_at:
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    monkeypatch.setattr(console, "join_and_ask", lambda _reactor, _router, _who, question: question(call))
+    monkeypatch.setattr(console, "blocking", lambda ask: asyncio.run(ask(None)))
+    monkeypatch.setattr(bundle, "parse", lambda text: text)
+    certify(Tls(tmp_path / "tls"), (), datetime.now(UTC))
+    code, home = desk.code(), tmp_path / "car"
+    router = Router("wss://127.0.0.1:1/ws", tmp_path / "tls" / "ca.pem")
+    with monkeypatch.context() as cut:
+        cut.setattr(console, "replace_file", dies)
+        with pytest.raises(KeyboardInterrupt):
+            console.enrol(router, code, home, "[device]")
+    assert not (home / "edge.toml").exists()
+    key = console.enrol(router, code, home, "[device]")
+    assert desk.state() == ("active", key.public_key)
+    assert sorted(one.name for one in home.iterdir()) == ["ca.pem", "device.key", "edge.toml", "server.pub.json"]
+
+
+def test_a_servers_home_is_none_for_a_device(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "server.pub.json").write_text(BUNDLE)
+    with pytest.raises(ConfigError, match="there already"):
+        console.enrol(Router("ws://127.0.0.1:1/ws", None), desk.code(), tmp_path, "")
 
 
 @pytest.mark.parametrize("state", ["suspended", "revoked"])

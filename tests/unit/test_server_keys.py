@@ -19,6 +19,7 @@ from components.cloud.keys import KEPT_MS, KeyRing, ServerKeys, load_server_keys
 from components.cloud.wamp_fleet import Fleet
 from components.console.__main__ import run
 from components.console.home import make_home
+from components.keyfile import write_secret
 from components.wire import bundle
 from components.wire.bundle import Bundle, key_id
 from components.wire.errors import ConfigError
@@ -194,6 +195,26 @@ def test_a_rotation_that_dies_anywhere_leaves_the_keys_of_before_whole(
     made, _ = rotate(directory, NOW_MS + 2)
     assert follows(before, made)
     assert load_server_keys(directory).newest == made
+
+
+def test_a_secret_file_is_there_whole_or_not_at_all_and_replaces_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(_handle: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "secret"
+    with monkeypatch.context() as cut:
+        cut.setattr(os, "fsync", dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_secret(path, b"first")
+    assert not path.exists()
+    write_secret(path, b"second")
+    with pytest.raises(ConfigError, match="there already"):
+        write_secret(path, b"third")
+    assert [(one.name, one.read_bytes(), stat.S_IMODE(one.stat().st_mode)) for one in tmp_path.iterdir()] == [
+        ("secret", b"second", 0o600)
+    ]
 
 
 def test_a_clock_behind_the_last_rotation_and_a_second_rotation_at_once_change_nothing(directory: Path) -> None:
