@@ -26,6 +26,7 @@ from twisted.internet.protocol import Factory, Protocol
 from components.edge.ports import Sample
 from components.edge.serial_line import Clock
 from components.wire.signals import GPS_SIGNALS, Value
+from components.wire.times import LAST_MS
 
 STALE_MS: Final = 3_000
 _MAX_LINE_BYTES: Final = 16_384
@@ -271,6 +272,6 @@ def _utc_ms(text: object) -> int | None:
     if not isinstance(text, str) or not _TIME.fullmatch(text):
         return None
     try:
-        return round(datetime.fromisoformat(text).timestamp() * 1_000)
+        return min(round(datetime.fromisoformat(text).timestamp() * 1_000), LAST_MS)
     except (ValueError, OverflowError):
         return None

@@ -115,11 +115,11 @@ class SqliteOutbox(SpoolFile):
             raise not_ours("its epoch is none")
         self.epoch, self.ran_ms = metas[0]
         for table, column in (("packets", "seq"), ("lost", "id"), ("sqlite_sequence", "seq")):
-            # These numbers go on from the largest, which the file itself tells.
-            least, most = self._connection.execute(
+            # These numbers go on from the largest, which the file itself tells. SQLite's own table takes any type.
+            ends = self._connection.execute(
                 f"SELECT ifnull(min({column}), 1), ifnull(max({column}), 1) FROM {table}"  # noqa: S608 - constants
             ).fetchone()
-            if least < 0 or most >= _LARGEST:
+            if not all(type(end) is int and 0 <= end < _LARGEST for end in ends):
                 raise not_ours("its packets and losses are not numbered as they come")
 
     def follow(self, file_id: int, last_row: int, session: str, last_ms: int, bare: tuple[int, int] | None) -> None:

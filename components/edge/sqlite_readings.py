@@ -154,8 +154,8 @@ class ReadingsWriter(SpoolFile):
 
     def floor(self) -> int:
         """Return the first row that has not been forgotten."""
-        with self._guarded() as db:
-            return int(db.execute("SELECT seq FROM floor").fetchone()[0])
+        with self._guarded():
+            return self._floor()[0]
 
     def last_row(self, file_id: int) -> int:
         """Return the number of the last row that this file has, or had; the largest of all where it is another one."""
@@ -164,11 +164,10 @@ class ReadingsWriter(SpoolFile):
     def bare(self) -> tuple[int, int] | None:
         """Return the time (ms UTC) of packets without a receipt whose rows are forgotten; None when there are none."""
         with self._guarded() as db:
-            row = db.execute(
-                "SELECT bare_ms, (SELECT at_ms FROM rows WHERE kind = 'reading' AND rows.seq >= floor.seq "
-                "ORDER BY rows.seq LIMIT 1) FROM floor"
-            ).fetchone()
-        return None if row[0] is None else (row[0], max(row[0], row[1] or 0))
+            floor, bare_ms = self._floor()
+            first = "SELECT at_ms FROM rows WHERE kind = 'reading' AND seq >= ? ORDER BY seq LIMIT 1"
+            row = db.execute(first, (floor,)).fetchone()
+        return None if bare_ms is None else (bare_ms, max(bare_ms, row[0] if row else 0))
 
     def last(self, kind: Kind) -> Row | None:
         """Return the newest sound row of a kind, of any session; None when there is none."""
@@ -199,14 +198,18 @@ class ReadingsWriter(SpoolFile):
 
     def _renumber(self) -> None:
         """Go on after the last number that the file gave."""
-        db = self._connection
-        floors = db.execute("SELECT seq, bare_ms FROM floor").fetchall()
-        if len(floors) != 1 or not 0 <= floors[0][0] < _MAX_SEQ or not 0 <= (floors[0][1] or 0) < row_form.MAX_MS:
-            raise sqlite_spool.not_ours("it does not tell what was forgotten")
-        (newest,) = db.execute("SELECT ifnull(max(seq), 0) FROM rows").fetchone()
+        (newest,) = self._connection.execute("SELECT ifnull(max(seq), 0) FROM rows").fetchone()
         if newest >= _MAX_SEQ:
             raise sqlite_spool.not_ours(f"no recorder numbered a row {newest}")
-        self._next_seq = max(floors[0][0] - 1, newest) + 1
+        self._next_seq = max(self._floor()[0] - 1, newest) + 1
+
+    def _floor(self) -> tuple[int, int | None]:
+        """Return the first row that has not been forgotten, and since when (ms UTC) packets are bare."""
+        floors = self._connection.execute("SELECT seq, bare_ms FROM floor").fetchall()
+        if len(floors) != 1 or not 0 <= floors[0][0] < _MAX_SEQ or not 0 <= (floors[0][1] or 0) < row_form.MAX_MS:
+            raise sqlite_spool.not_ours("it does not tell what was forgotten")
+        seq, bare_ms = floors[0]
+        return seq, bare_ms
 
     def _insert(self, session: str, rows: Iterable[tuple[Kind, int, Mapping[str, object]]]) -> None:
         for kind, at_ms, body in rows:
@@ -254,7 +257,7 @@ class ReadingsReader:
             return _read(
                 db.execute(
                     f"SELECT {_COLUMNS} FROM rows WHERE {_PACKED} "  # noqa: S608 - constants
-                    "AND seq > max(?, (SELECT seq FROM floor) - 1) ORDER BY seq LIMIT ?",
+                    "AND seq > max(?, ifnull((SELECT seq FROM floor), 0) - 1) ORDER BY seq LIMIT ?",
                     (seq, limit),
                 )
             )

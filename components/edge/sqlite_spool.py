@@ -359,15 +359,29 @@ def _check_form(connection: sqlite3.Connection, schema: str) -> None:
     """Raise `not_ours` where the tables are not those of the schema, or somebody's trigger or view changes them."""
     with closing(sqlite3.connect(":memory:")) as made:
         made.executescript(schema)
-        ours = _columns(made, [name for (name,) in made.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")])
+        ours = _columns(made)
+    theirs = _columns(connection)
     (foreign,) = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchone()
-    if foreign or _columns(connection, list(ours)) != ours:
+    if foreign or not all(_are_alike(theirs.get(table, []), columns) for table, columns in ours.items()):
         raise not_ours("its tables are not those of this odograph")
 
 
-def _columns(connection: sqlite3.Connection, tables: list[str]) -> dict[str, list[str]]:
-    of_table = "SELECT name FROM pragma_table_info(?)"
-    return {table: [name for (name,) in connection.execute(of_table, (table,))] for table in tables}
+def _columns(connection: sqlite3.Connection) -> dict[str, list[tuple[str, int, str]]]:
+    """Return the columns of each table: name, whether its table holds it to its type, and the type."""
+    tables: dict[str, list[tuple[str, int, str]]] = {}
+    for table, *column in connection.execute(
+        "SELECT tables.name, columns.name, strict, columns.type FROM pragma_table_list AS tables, "
+        "pragma_table_info(tables.name) AS columns WHERE tables.schema = 'main' ORDER BY cid"
+    ):
+        tables.setdefault(table, []).append((column[0], column[1], column[2]))
+    return tables
+
+
+def _are_alike(theirs: list[tuple[str, int, str]], ours: list[tuple[str, int, str]]) -> bool:
+    """Tell whether columns are as ours; where we take any type, an earlier version took one."""
+    return len(theirs) == len(ours) and all(
+        found[:2] == wanted[:2] and wanted[2] in {found[2], "ANY"} for found, wanted in zip(theirs, ours, strict=True)
+    )
 
 
 def _set_aside(path: Path) -> Path:

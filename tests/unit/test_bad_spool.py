@@ -148,6 +148,12 @@ READINGS: Final[dict[str, Harm]] = {
     "no floor": sql("DROP TABLE floor"),
     "a column less": sql("ALTER TABLE rows DROP COLUMN crc"),
     "a column more": sql("ALTER TABLE rows ADD COLUMN more TEXT"),
+    "a floor that is a word": sql(
+        "DROP TABLE floor", "CREATE TABLE floor (seq TEXT, bare_ms INTEGER) STRICT", "INSERT INTO floor VALUES ('x', 1)"
+    ),
+    "a floor that is anything": sql(
+        "DROP TABLE floor", "CREATE TABLE floor (seq INTEGER, bare_ms INTEGER)", "INSERT INTO floor VALUES ('x', 1)"
+    ),
     "an empty floor": sql("DELETE FROM floor"),
     "a floor at the end of all numbers": sql("UPDATE floor SET seq = 9223372036854775807"),
     "a row at the end of all numbers": sql("UPDATE rows SET seq = 9223372036854775807 WHERE seq = 50"),
@@ -162,6 +168,10 @@ OUTBOX: Final[dict[str, Harm]] = {
     "a time that no agent ran": sql("UPDATE meta SET ran_ms = -1"),
     "a packet at the end of all numbers": sql("UPDATE packets SET seq = 9223372036854775807 WHERE seq = 2"),
     "numbers that are used up": sql("UPDATE sqlite_sequence SET seq = 9223372036854775807"),
+    "numbers that are words": sql("UPDATE sqlite_sequence SET seq = 'x'"),
+    "a time that is anything": sql(
+        "DROP TABLE meta", "CREATE TABLE meta (epoch, ran_ms)", "INSERT INTO meta VALUES ('1111111111111111', 'x')"
+    ),
     "a cursor below zero": sql("UPDATE cursors SET seq = -1"),
     "another file that never was": sql("INSERT INTO cursors VALUES (99, 5, NULL, 9223372036854775807)"),
     "another session that is none": sql("INSERT INTO cursors VALUES (99, 5, 'none', 5)"),
@@ -247,6 +257,15 @@ def test_tables_that_are_changed_under_the_recorder_cost_one_commit(road: Road, 
         drive(road.writer, TWO, T0 + 5 * MINUTE, 1)
     drive(road.writer, TWO, T0 + 5 * MINUTE, 1)
     assert sqlite_spool.is_sound(road.writer.path)
+
+
+def test_a_floor_that_vanishes_under_the_recorder_costs_the_file_and_no_reading(road: Road) -> None:
+    sql("DELETE FROM floor")(road.writer.path)
+    with pytest.raises(SpoolFaultError, match="does not tell what was forgotten"):
+        road.writer.bare()
+    assert road.writer.quarantined is not None
+    road.compactor.compact(closing=True)
+    assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
 
 
 def test_tables_that_are_changed_under_a_reader_are_the_files_fault(road: Road) -> None:

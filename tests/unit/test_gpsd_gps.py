@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from components.edge.gpsd_gps import GpsdGps, _Watcher, parse_tpv
 from components.wire.signals import GPS_SIGNALS, REASONS
+from components.wire.times import LAST_MS
 from tests.fakes import FakeClock
 from tests.wamp_peer import reactor
 
@@ -152,6 +153,7 @@ def test_a_mode_written_with_a_point_is_the_same_number() -> None:
         ("1999-08-22T00:00:00.000Z", 935_280_000_000),  # a week counter that rolled over: `timeline` judges it
         ("2026-11-22T02:05:00Z", 1_795_313_100_000),
         ("2026-11-22T02:05:00.8877777Z", 1_795_313_100_888),
+        ("9999-12-31T23:59:59.9999Z", LAST_MS),  # a later one has no name, and could not be told as refused
         (None, None),
         ("", None),
         ("2026-11-22T02:05:00.887", None),
