@@ -275,12 +275,22 @@ def _rows(db: sqlite3.Connection, since_ms: int) -> Iterator[Any]:
         BrokenChainError: One is not of an entry's types, or has a number that no entry has.
     """
     seq = _LEAST
-    while page := db.execute(_PAGE, (seq, since_ms, _PAGE_ROWS)).fetchall():
+    while page := _page(db, seq, since_ms, _PAGE_ROWS):
         for row in page:
             if tuple(map(type, row)) != _TYPES or row[0] > _LAST_SEQ:
                 raise BrokenChainError(max(seq, 1), "is not as odograph writes it")
             seq = row[0] + 1
             yield row
+
+
+def _page(db: sqlite3.Connection, seq: int, since_ms: int, rows: int) -> list[Any]:
+    """Return so many rows from a number on, or less where one after the first is longer than odograph writes it."""
+    try:
+        return db.execute(_PAGE, (seq, since_ms, rows)).fetchall()
+    except sqlite3.DataError as error:
+        if rows == 1:
+            raise BrokenChainError(max(seq, 1), "is longer than odograph writes it") from error
+        return _page(db, seq, since_ms, 1)
 
 
 def _json(value: object) -> str:

@@ -90,6 +90,8 @@ def test_whatever_was_done_to_it_shows_at_the_very_entry(path: Path, statement: 
         "UPDATE audit SET detail = replace(hex(zeroblob(50000)), '0', '[') WHERE seq = 3",
         "UPDATE audit SET at_ms = 9223372036854775807 WHERE seq = 3",
         "UPDATE audit SET at_ms = -1 WHERE seq = 3",
+        "UPDATE audit SET subject = printf('%.*c', 2000000, 'x') WHERE seq = 3",
+        "UPDATE audit SET subject = CAST(x'ff' AS TEXT) WHERE seq = 3",
     ],
 )
 def test_an_entry_that_is_none_is_named_and_not_shown(path: Path, statement: str) -> None:
