@@ -91,8 +91,8 @@ class _Current:
 
 
 def make_server_keys(directory: Path, now_ms: int) -> ServerKeys:
-    """Make the first generation in `directory`, which is made with mode 0700; ConfigError when it has keys."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the first generation in `directory`, which has mode 0700 then; ConfigError when it has keys."""
+    directory.mkdir(parents=True, exist_ok=True)
     if (directory / _CURRENT).exists():
         raise ConfigError(f"{directory} has server keys already")
     directory.chmod(0o700)
@@ -250,9 +250,7 @@ def _remove(directory: Path, bundle: Bundle) -> bool:
 
 
 def _keep_bundle(directory: Path, bundle: Bundle) -> None:
-    path = directory / f"{bundle.kid}.pub.json"
-    if not path.exists():
-        replace_file(path, bundles.dump(bundle).encode(), 0o600)
+    replace_file(directory / f"{bundle.kid}.pub.json", bundles.dump(bundle).encode(), 0o600)
 
 
 @contextmanager

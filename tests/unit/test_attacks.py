@@ -22,6 +22,7 @@ from components.wire.times import minute_id, parse_iso
 from tests.fake_stores import MemoryArchive
 from tests.sealed import DEVICE, KID, PUBKEY, Known, changed, parts, plain, sealed, server
 
+ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 THIEF = Ed25519PrivateKey.from_private_bytes(b"t" * 32)
 
 
@@ -81,10 +82,20 @@ def resealed_as_car_two() -> bytes:
     return signed(parts(sealed(packet.pack(plain()), device="car_two"))[:4], THIEF)
 
 
+def resigned(first: bytes | None, add: int) -> bytes:
+    """The envelope of car_one with the first half of its signature exchanged, or with this added to the second."""
+    *four, signature = parts(sealed())
+    second = (int.from_bytes(signature[32:], "little") + add).to_bytes(32, "little")
+    return strict_cbor.dumps([*four, signature[:32] + second if first is None else first + bytes(32)])
+
+
 ATTACKS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "replayed under another device's name": ("device_mismatch", sealed, "car_two"),
     "signed again by another device": ("device_mismatch", lambda: signed(parts(sealed())[:4], THIEF), "car_two"),
     "forged in a device's name": ("signature", lambda: signed(parts(sealed())[:4], THIEF), "car_one"),
+    "signed the same in another way": ("signature", lambda: resigned(None, ED25519_ORDER), "car_one"),
+    "signed with zeros": ("signature", lambda: resigned(bytes(32), 0), "car_one"),
+    "signed with the neutral point": ("signature", lambda: resigned(b"\x01" + bytes(31), 0), "car_one"),
     "taken over by another header": ("decrypt", lambda: with_header(THIEF, device="car_two"), "car_two"),
     "sealed anew by another device": ("schema", resealed_as_car_two, "car_two"),
     "alg downgraded on the way": ("signature", lambda: changed_on_the_way(alg="RSA1-5"), "car_one"),

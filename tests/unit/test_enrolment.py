@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -389,6 +389,22 @@ def test_while_the_registry_is_locked_a_refusal_says_why_and_is_noted_later(
     with Registry.open(desk.path) as registry:
         found = [(one.action, one.detail["count"]) for one in registry.audit.entries()[-3:]]
     assert found == [("enrolment.refused", 1), ("rekey.refused", 1), ("enrolment.refused", 2)]
+
+
+def test_a_code_means_the_same_to_every_version() -> None:
+    # Computed beside this code: base32 of 32 bytes; HMAC-SHA256 of "odograph-enrol-ticket-v1", 0 and the device.
+    code = enrolment.parse("car_one.aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq")
+    assert code == Code("car_one", bytes(range(16)), bytes(range(16, 32)))
+    assert code.ticket() == "97a7f4cdd0cd6b275c13a465de7b2a1707a08164d29d1cbc249079a1aa6edb99"
+    proof_key = code.proof_key().public_key().public_bytes_raw().hex()
+    assert proof_key == "d4bf5b0eb575ccacce647cd6228abe636c09911bff3f129c5cfb64aba9da5147"
+
+
+@pytest.mark.parametrize("form", [str.upper, "{} ".format, lambda one: f"{one[:2]} {one[2:]}", lambda one: one[:-2]])
+def test_a_signature_has_one_form(form: Callable[[str], str]) -> None:
+    signature = signed(KEY, b"message")
+    assert enrolment.is_signed(b"message", KEY.public_key, signature)
+    assert not enrolment.is_signed(b"message", KEY.public_key, form(signature))
 
 
 def test_a_code_comes_back_from_its_text_and_what_is_none_is_refused_without_being_shown() -> None:

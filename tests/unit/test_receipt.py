@@ -60,6 +60,14 @@ def test_a_signature_over_the_payload_alone_is_refused() -> None:
         verify(sign((STORED,), KID, lambda message: SERVER.sign(message.removeprefix(b"odograph-receipt-v1"))), [KEY])
 
 
+def test_of_one_signature_there_is_no_second_form() -> None:
+    payload, signature = cast("list[bytes]", strict_cbor.loads(sign((STORED,), KID, SERVER.sign), 1))
+    # RFC 8032, 5.1.7: S is below the order of the group; S + L would fit the same equation.
+    second = int.from_bytes(signature[32:], "little") + 2**252 + 27742317777372353535851937790883648493
+    with pytest.raises(RejectedError, match="signature"):
+        verify(strict_cbor.dumps([payload, signature[:32] + second.to_bytes(32, "little")]), [KEY])
+
+
 def test_every_truncation_and_every_addition_is_refused() -> None:
     whole = sign((STORED,), KID, SERVER.sign)
     for data in [*(whole[:size] for size in range(len(whole))), whole + b"\x00", b"\x00" + whole]:

@@ -67,6 +67,7 @@ def test_new_keys_are_one_of_each_suite_and_the_cheaper_for_the_server_is_prefer
 ) -> None:
     monkeypatch.undo()
     directory = tmp_path / "keys"
+    directory.mkdir(mode=0o755)
     make_server_keys(directory, NOW_MS)
     keys = load_server_keys(directory)
     assert [one.alg for one in keys.newest.recipients] == [HPKE_SUITE, RSA_SUITE]
@@ -105,6 +106,13 @@ def test_a_bundle_under_another_name_is_refused(directory: Path) -> None:
     made, _ = rotate(directory, NOW_MS + 1)
     public.write_bytes((directory / f"{made.kid}.pub.json").read_bytes())
     with pytest.raises(ConfigError, match="holds another bundle than its name says"):
+        load_server_keys(directory)
+
+
+def test_a_bundle_that_is_gone_is_made_again_for_nobody_but_an_old_home(directory: Path) -> None:
+    (public,) = directory.glob("*.pub.json")
+    public.unlink()
+    with pytest.raises(ConfigError, match=r"has no bundle beside it: restore <kid>\.pub\.json"):
         load_server_keys(directory)
 
 

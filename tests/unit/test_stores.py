@@ -107,6 +107,8 @@ def test_what_is_no_feed_is_one_line_with_the_forms_and_without_its_password(uri
             "kafka://h:1?partitions=0&colour=red&prefix=a b",
             "colour: not an option.*partitions: must be 1..9999.*prefix: ",
         ),
+        ("kafka://h:1?partitions=", "partitions: must be 1..9999, got $"),
+        ("", "an empty text is not the URI"),
         ("sqlite:", "no file in sqlite:"),
         ("sqlite:/", "no file in sqlite:/"),
         ("sqlite:.", "no file in sqlite:."),

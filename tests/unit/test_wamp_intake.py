@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from components.cloud import wamp_intake
 from components.cloud.events import event_ids, events
@@ -415,6 +416,70 @@ def test_stop_finishes_what_is_in_hand_and_takes_no_more(cloud: Cloud) -> None:
     assert cloud.archive.to_feed == set()
     assert len(cloud.archive.packets) == 2
     assert all(one.called for one in (stopping, ensureDeferred(cloud.intake.stop())))
+
+
+def test_one_sweep_at_a_time_and_none_after_the_end(cloud: Cloud) -> None:
+    cloud.feed_lane.held = True
+    for _ in range(2):
+        cloud.intake.sweep()
+    assert len(cloud.feed_lane.waiting) == 1
+    cloud.feed_lane.release()
+    ensureDeferred(cloud.intake.stop())
+    cloud.feed_lane.held = True
+    cloud.intake.sweep()
+    assert cloud.feed_lane.waiting == []
+
+
+def test_what_is_stored_is_fed_one_batch_after_the_other(cloud: Cloud) -> None:
+    cloud.feed_lane.held = True
+    cloud.hear(sealed(), sealed(n=1))
+    assert (len(cloud.feed_lane.waiting), cloud.intake.waiting["feed"]) == (1, 1)
+
+
+def test_no_more_than_may_be_in_memory_waits_for_the_feed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "MAX_WEIGHT", 2)
+    cloud.feed_lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(5)))
+    assert (cloud.statuses(), cloud.intake.waiting["feed"]) == (["stored"] * 5, 2)
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("away", ["", "feed", "archive"])
+def test_the_lanes_have_turned_whatever_the_stores_said(cloud: Cloud, away: str) -> None:
+    turns = list[str]()
+    cloud.hear(sealed())
+    cloud.intake.turned = lambda: turns.append(away)
+    if away:
+        getattr(cloud, away).away = True
+    cloud.intake.sweep()
+    assert turns
+    turns.clear()
+    cloud.archive.away = False
+    cloud.hear(sealed(n=1))
+    assert turns
+
+
+def test_a_store_that_stays_away_is_told_once_and_a_packet_that_cannot_be_fed_by_its_id(cloud: Cloud) -> None:
+    with capturedLogs() as told:
+        for away in (True, False, True):
+            cloud.archive.away = away
+            cloud.hear(*(sealed(n=n) for n in range(3)))
+        cloud.archive.away = False
+        cloud.feed.publish = nothing_fits  # type: ignore[method-assign]
+        cloud.hear(sealed(n=3))
+    said = [formatEvent(one) for one in told if one["log_level"] is LogLevel.error]
+    assert [one.split(":")[0] for one in said] == ["archive", "archive", f"{plain(3).id} is stored and cannot be fed"]
+
+
+def test_the_stores_make_what_they_need_before_any_packet_and_what_keeps_them_from_it_is_told(cloud: Cloud) -> None:
+    published = list[int]()
+    cloud.feed.publish = lambda given: published.append(len(given))  # type: ignore[method-assign]
+    cloud.intake.start()
+    assert (cloud.archive.batches, published) == ([0], [0])
+    cloud.archive.away = True
+    cloud.intake.start()
+    assert cloud.intake.trouble["archive"] != ""
+    assert published == [0, 0]
 
 
 def test_stores_that_are_away_at_the_start_are_tried_again_when_needed(cloud: Cloud) -> None:
