@@ -5,15 +5,18 @@ and start it again: it comes back on the same port with the same data.
 """
 
 import os
-import random
 import shutil
 import socket
 import subprocess
 import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
+
+from components.console.node import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -22,22 +25,20 @@ KAFKA_LIBS = CACHE / "kafka"
 
 _CLUSTER = urlsafe_b64encode(b"odograph's tests").decode().rstrip("=")
 """A cluster's name is 16 bytes; clusters on ports of their own may share it."""
-_random = random.Random()  # noqa: S311 (a port, not a secret); its own, so that a test that seeds the shared one is safe
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody has, below the range that the system gives to outgoing connections.
+def hang(pid: int) -> None:
+    """Make a process hang: SIGSTOP, and wait until its last thread stands still, as others run on for a moment."""
+    os.kill(pid, SIGSTOP)
+    until(lambda: _stands_still(pid), f"process {pid} stands still")
 
-    In that range a client that retries a dead server's port can be given that very port, and talk to itself.
-    """
-    while True:
-        port = _random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+
+def _stands_still(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended stands still, too
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return False
+    return True
 
 
 class ServerDidNotStartError(Exception):
@@ -112,10 +113,9 @@ class Server:
                 self.kill()
 
     def hang(self) -> None:
-        """Make it hang: SIGSTOP, and wait until its last thread stands still, as others run on for a moment."""
-        if self._process:
-            self._process.send_signal(SIGSTOP)
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        """Make it hang."""
+        if self.pid:
+            hang(self.pid)
 
     def go_on(self) -> None:
         """End its hanging, if it hangs."""
