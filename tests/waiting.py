@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from components.wire.errors import UnavailableError
 
 T = TypeVar("T")
-PATIENCE_S: Final = 120
+PATIENCE_S: Final = 240
 """Beyond whatever a busy machine takes: who waits as long as this waits for what will never be."""
 
 

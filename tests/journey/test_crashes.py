@@ -18,7 +18,7 @@ from components.wire import bundle, envelope
 from components.wire import packet as packets
 from tests.commands import odograph
 from tests.journey_fleet import access, balanced, counted, more_receipts, running_fleet, script, told
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +136,11 @@ def test_the_agent_runs_under_autobahns_own_runner_too(fleet: Fleet) -> None:
         recorded = SpoolView(car.spool).readings()
         until(lambda: SpoolView(car.spool).readings() > recorded)  # noqa: B023 - called at once
         car.agent.popen.send_signal(number)
-        code = car.agent.wait()
+        assert car.agent.popen.wait(PATIENCE_S) == 0, car.agent.trouble()
         figures = counted(fleet)
         # What it had in hand it has closed, and delivered.
         assert figures.made == figures.stored == figures.receipted
         assert figures.readings_recorded == figures.readings_stored
-        assert code == 0, car.agent.trouble()
     fleet.start_agent(car)
 
 

@@ -15,7 +15,7 @@ from components.wire import bundle, enrolment, envelope, topics
 from tests.commands import odograph
 from tests.journey_fleet import ENVIRONMENT, one_line
 from tests.raw_wamp import ABORT, CHALLENGE, WELCOME, RawPeer, hello
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from tests.wamp_peer import RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -34,7 +34,7 @@ def site(alone: Site) -> Iterator[Site]:
             until(lambda: refusal(admin.call, topics.fleet_procedure("devices")) == "", "a persister")
         yield alone
         persister.terminate()
-        persister.wait(20)
+        persister.wait(PATIENCE_S)
 
 
 def invited(site: Site, device: str) -> str:
@@ -162,7 +162,7 @@ def test_an_agent_that_runs_takes_up_another_key_and_loses_no_packet(site: Site,
             until(lambda: (kid_of(new), "receipted") in sent(home), "a packet of the new key")
         finally:
             agent.terminate()
-            assert agent.wait(40) == 0
+            assert agent.wait(PATIENCE_S) == 0
     assert {kid for kid, _ in sent(home)} == {kid_of(old), kid_of(new)}
     assert {state for _, state in sent(home)} == {"receipted"}
 

@@ -21,7 +21,7 @@ from components.wire.times import iso_ms, minute_id
 from tests.commands import odograph
 from tests.journey_fleet import ENVIRONMENT, access, lines, one_line, told
 from tests.journey_tap import Tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from tests.wamp_peer import Peer
 
 STATUS = {
@@ -85,7 +85,7 @@ def test_autobahns_own_command_line_gets_the_cars_status(fleet: Fleet) -> None:
         env={**ENVIRONMENT, "WAMP_PRIVATE_KEY": read_key_file(fleet.home.admin_key).private_key},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert ast.literal_eval(called.stdout.removeprefix("result: ")).keys() >= STATUS
@@ -147,7 +147,7 @@ def test_a_device_that_never_answers_is_given_up(fleet: Fleet) -> None:
             """On a busy machine it may give up the router before it has asked for the car."""
             asked = subprocess.run(
                 [sys.executable, "-c", program, "status", "car_mute", *access(fleet)],
-                capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT,
+                capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=ENVIRONMENT,
             )  # fmt: skip
             words = f"car_mute does not answer: no answer from {fleet.urls.devices} within 2 s"
             return words in one_line(asked, 1)

@@ -16,7 +16,7 @@ from components.console.node import Node, free_port, write_node
 from components.keyfile import KeyFile, make_key, read_key_file
 from components.wire import topics
 from components.wire.errors import UnavailableError
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from tests.wamp_peer import RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -178,7 +178,7 @@ def run_crossbar(cbdir: Path) -> "subprocess.CompletedProcess[str]":
     crossbar = Path(sys.executable).with_name("crossbar")
     command = [str(crossbar), "start", "--cbdir", str(cbdir)]
     return subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, check=False
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
 from components.console.node import free_port
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -67,7 +67,7 @@ class Server:
         """The process while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def start(self, within_s: float = 150.0) -> None:
+    def start(self) -> None:
         """Start it and wait until it listens; nothing when it runs.
 
         Raises:
@@ -81,7 +81,7 @@ class Server:
             self._process = subprocess.Popen(
                 leash + self._command, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + PATIENCE_S
         while not self._listens():
             try:
                 code = self._process.wait(timeout=0.1)
@@ -89,10 +89,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
                     self.kill()
-                    message = (
-                        f"{self.name} did not listen within {within_s:.0f} s; the end of its log:\n{self.log_tail()}"
-                    )
-                    raise ServerDidNotStartError(message) from None
+                    words = f"{self.name} did not listen within {PATIENCE_S} s; the end of its log:"
+                    raise ServerDidNotStartError(f"{words}\n{self.log_tail()}") from None
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -172,5 +170,5 @@ def kafka(folder: Path) -> Server:
     java = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{KAFKA_LIBS}/*"]
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties), "--standalone"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     return Server("kafka", [*java, "kafka.Kafka", str(properties)], port, folder)
