@@ -5,7 +5,7 @@ from its work nor busy: few connections at once, none for long, and nothing is k
 where an address is configured and nowhere else, as an agent that lives in a car for years need not carry a web server.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final
 
@@ -37,7 +37,6 @@ def listen(reactor: Any, address: str, view: View, pulse: Pulse) -> IListeningPo
         CannotListenError: Another program has that port, or this machine not that host.
     """
     host, _, port = address.rpartition(":")
-    root: Any = Resource()  # type: ignore[no-untyped-call]
 
     async def metrics() -> Answer:
         return 200, CONTENT_TYPE_PLAIN_0_0_4, text(await view.metrics())
@@ -48,9 +47,8 @@ def listen(reactor: Any, address: str, view: View, pulse: Pulse) -> IListeningPo
     async def readiness() -> Answer:
         return _verdict([pulse.sick(reactor.seconds(), view.patience_s), *view.unready()])
 
-    for path, answer in ((b"metrics", metrics), (b"healthz", health), (b"readyz", readiness)):
-        root.putChild(path, _Page(answer))
-    site: Any = Site(root, requestFactory=_Request)  # type: ignore[no-untyped-call]
+    pages = _Pages({b"/metrics": metrics, b"/healthz": health, b"/readyz": readiness})
+    site: Any = Site(pages, requestFactory=_Request)  # type: ignore[no-untyped-call]
     # Twisted's own log of each request would be a line every few seconds for ever.
     site.log = lambda _request: None
     port_: IListeningPort = reactor.listenTCP(int(port), _FewAndShort(site, reactor), interface=host.strip("[]"))
@@ -80,24 +78,39 @@ class _Counted(Collector):
             yield family
 
 
-class _Page(Resource):
-    """One answer, made when it is asked for."""
+async def _nothing_here() -> Answer:
+    return 404, _TEXT, b"here are /metrics, /healthz and /readyz\n"
 
-    def __init__(self, answer: Callable[[], Awaitable[Answer]]) -> None:
+
+async def _not_so() -> Answer:
+    return 405, _TEXT, b"ask by GET\n"
+
+
+class _Pages(Resource):
+    """An answer for each path, made when it is asked for."""
+
+    isLeaf = True  # noqa: N815 - Twisted's name
+
+    def __init__(self, answers: Mapping[bytes, Callable[[], Awaitable[Answer]]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._answer = answer
+        self._answers = answers
         self._log = Logger()
 
-    def render_GET(self, request: Request) -> int:  # noqa: N802 - Twisted's name
+    def render(self, request: Request) -> int:
         """See Resource."""
+        answer = self._answers.get(request.path, _nothing_here)
+        if answer is not _nothing_here and request.method not in {b"GET", b"HEAD"}:
+            request.setHeader(b"allow", b"GET, HEAD")  # type: ignore[no-untyped-call]
+            answer = _not_so
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
-        ensureDeferred(self._reply(request, gone)).addErrback(lambda failure: self._log.failure("no answer", failure))
+        replied = ensureDeferred(self._reply(request, answer, gone))
+        replied.addErrback(lambda failure: self._log.failure("no answer", failure))
         return NOT_DONE_YET
 
-    async def _reply(self, request: Request, gone: Sequence[object]) -> None:
+    async def _reply(self, request: Request, answer: Callable[[], Awaitable[Answer]], gone: Sequence[object]) -> None:
         try:
-            code, kind, body = await self._answer()
+            code, kind, body = await answer()
         except Exception:  # noqa: BLE001 - who asked is told, and nothing else changes
             self._log.failure("metrics could not be counted")
             code, kind, body = 500, _TEXT, b"see the log\n"

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Generator, Iterator
-from typing import Never
+from typing import Any, Final, Never
 
 import pytest
 from hypothesis import Phase, settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.services import servers
 from tests.services.servers import Service
@@ -18,6 +19,25 @@ settings.register_profile("mutants", derandomize=True, database=None, phases=(Ph
 
 REQUIRED = os.environ.get("ODOGRAPH_REQUIRE_SERVICES") == "1"
 """Whether a service that is not here is a failure (in CI) or a skip that says how to get it (elsewhere)."""
+
+
+_TOGETHER: Final = {
+    "tests/contract/test_feed_contract.py": "kafka",
+    "tests/journey/test_demo_servers.py": "kafka",
+    "tests/journey/test_kafka_away.py": "kafka",
+    "tests/services/test_kafka_feed.py": "kafka",
+    "tests/journey/test_operators.py": "tapped",
+    "tests/journey/test_tap.py": "tapped",
+}
+"""Files whose tests share what takes long to start: one worker runs them all, one after the other."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give each file to one worker, and those of _TOGETHER, as if they were one."""
+    scheduler: Any = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+    scheduler._split_scope = lambda test: _TOGETHER.get(file := file_of(test), file)
+    return scheduler
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

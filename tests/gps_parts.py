@@ -1,12 +1,13 @@
 """What tests of GPS share: a client on the reactor, how to wait for what it says, and what a receiver writes."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from components.edge.gpsd_gps import GpsdGps
 from components.edge.ports import Sample
 from components.edge.system_clock import elapsed_ms
+from tests.waiting import until
 from tests.wamp_peer import reactor, run
 
 
@@ -25,13 +26,19 @@ def watching(address: str) -> Iterator[GpsdGps]:
         run(gps.stop)
 
 
-def wait_for(gps: GpsdGps, holds: Callable[[Sample], bool], within_s: float = 10) -> Sample:
-    """Ask until it holds; what is waited for is news over a socket, so this looks every 20 ms."""
-    end_ms = elapsed_ms() + 1_000 * within_s
-    while not holds(sample := gps.sample(elapsed_ms())):
-        assert elapsed_ms() < end_ms, sample
-        time.sleep(0.02)
-    return sample
+def wait_for(gps: GpsdGps, holds: Callable[[Sample], bool]) -> Sample:
+    """Return the first sample of which it holds."""
+
+    def found() -> Sample | None:
+        sample = gps.sample(elapsed_ms())
+        return sample if holds(sample) else None
+
+    return cast("Sample", until(found, "a sample of the GPS"))
+
+
+def lost(sample: Sample, why: str = "no_fix") -> bool:
+    """Whether there is nothing, for that one reason."""
+    return not sample.values and set(sample.why.values()) == {why}
 
 
 def sentence(body: str) -> str:

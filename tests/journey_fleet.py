@@ -5,31 +5,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from components.cloud.config import ARCHIVE_URI, FEED_URI
 from components.console import tally
 from components.console.fleet import Car, Fleet, Plan
 from components.console.tally import Tally
 from components.edge.spool_view import SpoolView
+from tests.commands import odograph
+from tests.waiting import until
 
-T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[1]
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(ROOT)}
 PERIOD_S: Final = 5
 Json = Mapping[str, Any]
-
-
-def until(found: Callable[[], T], timeout_s: float, what: str = "") -> T:
-    """Return the first true answer of `found`; AssertionError when none came in time."""
-    end = time.monotonic() + timeout_s
-    while not (answer := found()):
-        assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what or found}; last answer: {answer}"
-        time.sleep(0.1)
-    return answer
 
 
 @contextmanager
@@ -59,11 +51,10 @@ def receipted(car: Car) -> int:
     return sum(packet.state == "receipted" for packet in SpoolView(car.spool).packets())
 
 
-def more_receipts(car: Car, timeout_s: float, count: int = 1) -> float:
-    """Wait until the car has `count` receipts more than now; return how long it took in seconds."""
-    before, began = receipted(car), time.monotonic()
-    until(lambda: receipted(car) >= before + count, timeout_s, f"{count} more receipts for {car.device}")
-    return time.monotonic() - began
+def more_receipts(car: Car, count: int = 1) -> None:
+    """Wait until the car has `count` receipts more than now."""
+    before = receipted(car)
+    until(lambda: receipted(car) >= before + count, f"{count} more receipts for {car.device}")
 
 
 def counted(fleet: Fleet) -> Tally:
@@ -72,26 +63,22 @@ def counted(fleet: Fleet) -> Tally:
     return tally.count(spools, fleet.plan.archive, fleet.plan.feed, fleet.home.path)
 
 
-def balanced(fleet: Fleet, at_least: int, timeout_s: float = 45) -> Tally:
+def balanced(fleet: Fleet, at_least: int) -> Tally:
     """Wait until at least so many packets are made, and each made is stored once, fed whole and receipted."""
-    end = time.monotonic() + timeout_s
-    while not ((figures := counted(fleet)).balanced and figures.made >= at_least):
-        assert time.monotonic() < end, f"not balanced within {timeout_s:.0f} s: {figures}"
-        time.sleep(0.2)
+    figures = counted(fleet)
+
+    def are_balanced() -> bool:
+        nonlocal figures
+        figures = counted(fleet)
+        return figures.balanced and figures.made >= at_least
+
+    until(are_balanced, f"balanced, with {at_least} packets")
     return figures
 
 
 def note(text: str) -> None:
     """Say what was measured, for `pytest -s` and for the log of a failure."""
     sys.stdout.write(f"  {text}\n")
-
-
-def odograph(*arguments: object, timeout_s: float = 60, said: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run a command of this very code to its end; `said` is its standard input."""
-    command = Fleet.odograph(*map(str, arguments))
-    return subprocess.run(
-        command, input=said, capture_output=True, text=True, timeout=timeout_s, check=False, env=ENVIRONMENT, cwd=ROOT
-    )
 
 
 def told(*arguments: object) -> Any:  # noqa: ANN401 - JSON
@@ -121,7 +108,7 @@ def operator(fleet: Fleet, name: str, role: str) -> Path:
     return path
 
 
-def one_line(ended: "subprocess.CompletedProcess[str]", code: int) -> str:
+def one_line(ended: subprocess.CompletedProcess[str], code: int) -> str:
     """Return the one line with which a command failed, after checking that it was one, with this exit code."""
     assert ended.returncode == code, (ended.returncode, ended.stdout, ended.stderr)
     (line,) = ended.stderr.splitlines()

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.keyfile import KeyFile
 from components.wire.topics import REALM
+from tests.waiting import PATIENCE_S
 
 WELCOME: Final = 2
 ABORT: Final = 3
 CHALLENGE: Final = 4
 GOODBYE: Final = 6
-_PATIENCE_S: Final = 60
 _MASK: Final = bytes(4)
 _ROLES: Final[dict[str, dict[str, object]]] = {"publisher": {}, "subscriber": {}, "caller": {}, "callee": {}}
 
@@ -24,7 +24,7 @@ class RawPeer:
     """A connection to the router's websocket port; `with RawPeer(port) as peer`."""
 
     def __init__(self, port: int, source: str = "127.0.0.1", serialization: str = "cbor") -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S, source_address=(source, 0))
         head = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         self._socket.sendall(f"{head}{key}Sec-WebSocket-Protocol: wamp.2.{serialization}\r\n\r\n".encode())
@@ -50,7 +50,7 @@ class RawPeer:
 
     def hear(self) -> Any:  # noqa: ANN401 - a WAMP message
         """Return the next message, answering pings; EOFError where the connection ended instead."""
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             try:
                 first, size = self._read(2)

@@ -15,6 +15,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from components.keyfile import KeyFile
 from components.wire.topics import REALM
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 reactor = cast("Any", _reactor)
@@ -25,20 +26,20 @@ class RefusedJoinError(Exception):
     """The router did not let the peer in; the text is its answer."""
 
 
-def run(work: Callable[[], Awaitable[T]], timeout_s: float = 20) -> T:
-    """Run `work` in the reactor's thread and return what it returns; TimeoutError after `timeout_s`."""
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` in the reactor's thread and return what it returns; TimeoutError when that does not come."""
     with _start:
         if not reactor.running:
             ready = threading.Event()
             reactor.callWhenRunning(ready.set)
             threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False}, daemon=True).start()
-            assert ready.wait(10)
+            assert ready.wait(PATIENCE_S)
 
     async def whole() -> T:
         return await work()
 
     def begin() -> Any:
-        return Deferred.fromCoroutine(whole()).addTimeout(timeout_s, reactor)
+        return Deferred.fromCoroutine(whole()).addTimeout(PATIENCE_S, reactor)
 
     return cast("T", blockingCallFromThread(reactor, begin))
 
@@ -92,10 +93,10 @@ class Peer:
     def call(self, procedure: str, *args: object, **kwargs: object) -> Any:
         return run(lambda: self.session.call(procedure, *args, **kwargs))
 
-    def hear(self, count: int = 1, timeout_s: float = 10) -> list[tuple[Any, ...]]:
+    def hear(self, count: int = 1) -> list[tuple[Any, ...]]:
         """Wait until `count` events (topic, publisher's authid, publisher's role, arguments) came; return them all."""
         with self._heard:
-            assert self._heard.wait_for(lambda: len(self.events) >= count, timeout_s), self.events
+            assert self._heard.wait_for(lambda: len(self.events) >= count, PATIENCE_S), self.events
             return list(self.events)
 
     def _hear(self, *args: object, details: Any = None) -> None:

@@ -15,7 +15,7 @@ import click
 
 from components.wire.errors import ConfigError, OdographError
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "admin": ("init", "device", "operator"),
     "audit": ("audit",),
     "car": ("car",),
@@ -27,7 +27,7 @@ _COMMANDS: Final = {
 }
 """The commands of each module beside this file."""
 _MAX_ARGUMENT: Final = 4096
-_MODULES: Final = {command: module for module, commands in _COMMANDS.items() for command in commands}
+_MODULES: Final = {command: module for module, commands in COMMANDS.items() for command in commands}
 
 
 class _Commands(click.Group):

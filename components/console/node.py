@@ -46,16 +46,24 @@ class Urls:
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on now.
+    """Return a loopback TCP port that nobody listens on now, and that nobody else is given while this process lives.
 
     It lies below the range that the system gives to outgoing connections: from there, a client that retries the port
     of a router which is away could be given that very port, talk to itself, and keep the router from coming back.
     """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port
+        claim = socket.socket()
+        try:
+            claim.bind((HOST, port))
+        except OSError:
+            claim.close()
+            continue
+        # From now on a server may have it, as those ask for it with this option; a bind without it fails, as the one
+        # above. It stays claimed until this process ends.
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim.detach()
+        return port
 
 
 def write_node(cbdir: Path, home: Path, ws_port: int, rs_port: int) -> Urls:

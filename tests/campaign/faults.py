@@ -23,9 +23,9 @@ from tests.campaign.ground import (
     until,
 )
 from tests.campaign.oracle import Oracle
-from tests.campaign.proxy import Direction
 from tests.campaign.spools import Spool
-from tests.journey_fleet import odograph
+from tests.commands import odograph
+from tests.proxy import Direction
 
 _REACH_S: Final = 40.0
 """A doomed process reaches its point within this, unless what else is broken keeps it from there."""

@@ -24,7 +24,7 @@ from components.cloud.certificates import certify
 from components.console.fleet import Car, Fleet, Plan, Process
 from components.console.node import Node, write_node
 from components.wire.errors import UnavailableError
-from tests.campaign.proxy import Proxy, Watch
+from tests.proxy import Proxy, Watch
 from tests.services import servers
 from tests.services.servers import Server
 
@@ -135,12 +135,14 @@ class Ground:
     def stop(self, name: str) -> None:
         """SIGSTOP: it hangs."""
         for pid in self.pids(name):
-            _signal(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                servers.hang(pid)
 
     def resume(self, name: str) -> None:
         """SIGCONT."""
         for pid in self.pids(name):
-            _signal(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def start(self, name: str) -> None:
         """Start a part that is down, as it is in production; nothing while it runs."""
@@ -349,8 +351,3 @@ def _group(pgid: int) -> list[int]:
                 if os.getpgid(int(entry.name)) == pgid:
                     found.append(int(entry.name))
     return found
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)

@@ -24,8 +24,8 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from tests.campaign.ground import PERIOD_S, NotInTimeError, patience, until
-from tests.campaign.proxy import Direction, Watch
 from tests.campaign.spools import Sealed, Spool
+from tests.proxy import Direction, Watch
 
 _PUBLISH: Final = 16
 _EVENT: Final = 36

@@ -16,5 +16,5 @@ def tapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tapped]:
         text = fleet.home.config.read_text()
         fleet.home.config.write_text(text.replace(fleet.urls.persisters, f"rs://127.0.0.1:{tap.port}"))
         fleet.start()
-        more_receipts(fleet.cars[0], 60, count=3)
+        more_receipts(fleet.cars[0], count=3)
         yield Tapped(fleet, tap)

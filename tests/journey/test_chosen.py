@@ -10,7 +10,9 @@ from components.cloud.sqlite_archive import SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeedReader
 from components.console.fleet import Car, Fleet
 from components.wire.packet import read
-from tests.journey_fleet import access, balanced, lines, more_receipts, odograph, running_fleet, until
+from tests.commands import odograph
+from tests.journey_fleet import access, balanced, lines, more_receipts, running_fleet
+from tests.waiting import until
 
 _CHOICE = """
 [signals]
@@ -30,7 +32,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Fleet, "start_agent", start_with_choice)
         with running_fleet(tmp_path_factory.mktemp("chosen") / "home") as running:
-            more_receipts(running.cars[0], 60, count=2)
+            more_receipts(running.cars[0], count=2)
             yield running
 
 
@@ -57,13 +59,13 @@ def test_a_readings_file_that_breaks_while_it_drives_is_told_of_in_the_archive(f
     spool = fleet.cars[0].spool
     with (spool / "readings.db").open("r+b") as file:
         file.write(os.urandom((spool / "readings.db").stat().st_size))
-    until((spool / "readings.db.corrupt-1").exists, 5)
+    until((spool / "readings.db.corrupt-1").exists)
 
     def losses() -> list[dict[str, object]]:
         return [loss for one in lines("minutes", "car_01", *access(fleet)) for loss in one.get("lost", ())]
 
-    (loss,) = until(losses, 30)
+    (loss,) = until(losses)
     assert (loss["what"], loss["reason"]) == ("readings", "corrupt")
     assert "lost" in odograph("minutes", "car_01", *access(fleet)).stdout
-    assert more_receipts(fleet.cars[0], 30)
+    more_receipts(fleet.cars[0])
     balanced(fleet, 3)

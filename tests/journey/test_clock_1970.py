@@ -18,7 +18,8 @@ from components.edge.sqlite_readings import ReadingsReader
 from components.wire import packet as packets
 from components.wire.times import iso_ms
 from tests.conftest import missing
-from tests.journey_fleet import PERIOD_S, access, balanced, note, now_ms, running_fleet, told, until
+from tests.journey_fleet import PERIOD_S, access, balanced, note, now_ms, running_fleet, told
+from tests.waiting import until
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 ENOUGH = 6
@@ -57,7 +58,7 @@ class Witness:
     """Sees readings come into the spool, and when by the test's own clock."""
 
     def __init__(self, spool: Path) -> None:
-        until(lambda: SpoolView(spool).readings(), 20)
+        until(lambda: SpoolView(spool).readings())
         self._reader = ReadingsReader(spool / "readings.db")
         self._seq, self._looked_ms = 0, now_ms()
         self.seen: dict[tuple[str, int], tuple[int, int]] = {}
@@ -105,10 +106,10 @@ def fleet(tmp_path: Path, gpsd: Gpsd, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_a_drive_that_began_in_1970_is_dated_by_the_fix_that_came_in_its_middle(fleet: Fleet, gpsd: Gpsd) -> None:
     (car,) = fleet.cars
     witness = Witness(car.spool)
-    until(lambda: sum(witness.count().values()) >= ENOUGH, 20)
+    until(lambda: sum(witness.count().values()) >= ENOUGH)
     assert told("status", car.device, *access(fleet))["clock"] == "none"
     gpsd.has_fix = True
-    until(lambda: len(found := witness.count()) == 2 and min(found.values()) >= ENOUGH, 30)
+    until(lambda: len(found := witness.count()) == 2 and min(found.values()) >= ENOUGH)
     fleet.end_agents()
     witness.count()
     balanced(fleet, 4)

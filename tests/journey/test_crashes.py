@@ -4,7 +4,6 @@ One fleet for all of them, one car; each test leaves it whole, the last one ends
 """
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,21 +13,12 @@ import pytest
 from components.cloud.stores import open_archive_reader
 from components.console.fleet import Fleet
 from components.edge.spool_view import SpoolView
+from components.edge.sqlite_readings import ReadingsReader
 from components.wire import bundle, envelope
 from components.wire import packet as packets
-from tests.journey_fleet import (
-    access,
-    balanced,
-    counted,
-    more_receipts,
-    note,
-    now_ms,
-    odograph,
-    running_fleet,
-    script,
-    told,
-    until,
-)
+from tests.commands import odograph
+from tests.journey_fleet import access, balanced, counted, more_receipts, running_fleet, script, told
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +29,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(autouse=True)
 def driving(fleet: Fleet) -> None:
-    more_receipts(fleet.cars[0], 40)
+    more_receipts(fleet.cars[0])
 
 
 def stored_times(fleet: Fleet) -> list[int]:
@@ -49,17 +39,14 @@ def stored_times(fleet: Fleet) -> list[int]:
     return [reading.at_ms for one in found for reading in one.readings or ()]
 
 
-def test_a_router_that_is_killed_and_comes_back_costs_nothing_and_little_time(fleet: Fleet) -> None:
+def test_a_router_that_is_killed_and_comes_back_costs_nothing(fleet: Fleet) -> None:
     assert fleet.node is not None
     before = counted(fleet).made
     fleet.node.kill()
     # Long enough that packets are made which cannot go anywhere.
-    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= before + 2, 30)
+    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= before + 2)
     fleet.node.launch()
     fleet.node.wait_until_ready()
-    took = more_receipts(fleet.cars[0], 30)
-    note(f"router back: first receipt after {took:.1f} s")
-    assert took < 15
     balanced(fleet, before + 2)
 
 
@@ -75,27 +62,25 @@ def test_a_persister_killed_between_storing_and_receipt_is_told_again_and_stores
     assert unreceipted >= 1
     twice = told("status", "car_01", *access(fleet))["uplink"]["duplicate"]
     fleet.start_persister()
-    began = time.monotonic()
     balanced(fleet, after.made)
-    note(f"persister back: balanced after {time.monotonic() - began:.1f} s")
     assert told("status", "car_01", *access(fleet))["uplink"]["duplicate"] >= twice + unreceipted
 
 
-def test_an_edge_that_is_killed_loses_at_most_its_last_second_and_doubles_nothing(fleet: Fleet) -> None:
+def test_an_edge_that_is_killed_loses_nothing_that_it_had_recorded_and_doubles_nothing(fleet: Fleet) -> None:
     car = fleet.cars[0]
     assert car.agent is not None
+    with closing(ReadingsReader(car.spool / "readings.db")) as reader:
+        recorded = {row.at_ms for row in reader.readings_after(0, 10_000)}
     car.agent.kill()
-    killed_ms = now_ms()
     made = counted(fleet).made
     fleet.start_agent(car)
-    more_receipts(car, 30)
+    more_receipts(car)
     figures = balanced(fleet, made + 2)
     assert figures.duplicates == 0
     times = stored_times(fleet)
     assert [at for at, count in Counter(times).items() if count > 1] == []
-    last = max(at for at in times if at < killed_ms)
-    note(f"edge killed {killed_ms - last} ms after its last stored reading")
-    assert killed_ms - last < 2000
+    assert recorded
+    assert recorded <= set(times)
 
 
 def believed_kid(fleet: Fleet) -> str:
@@ -119,8 +104,8 @@ def stored_for(fleet: Fleet) -> set[str]:
 def test_server_keys_are_rotated_while_packets_flow_and_none_is_lost(fleet: Fleet) -> None:
     old, made = believed_kid(fleet), counted(fleet).made
     new = rotate(fleet)
-    until(lambda: believed_kid(fleet) == new, 30)
-    until(lambda: stored_for(fleet) >= {old, new}, 30)
+    until(lambda: believed_kid(fleet) == new)
+    until(lambda: stored_for(fleet) >= {old, new})
     balanced(fleet, made + 2)
 
 
@@ -130,12 +115,12 @@ def test_a_device_that_was_away_for_two_rotations_climbs_to_the_newest_key_and_l
     old, made = believed_kid(fleet), counted(fleet).made
     fleet.node.kill()
     between, newest = rotate(fleet), rotate(fleet)
-    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= made + 2, 30)
+    until(lambda: len(SpoolView(fleet.cars[0].spool).packets()) >= made + 2)
     assert believed_kid(fleet) == old
     fleet.node.launch()
     fleet.node.wait_until_ready()
-    until(lambda: believed_kid(fleet) == newest, 30)
-    until(lambda: newest in stored_for(fleet), 30)
+    until(lambda: believed_kid(fleet) == newest)
+    until(lambda: newest in stored_for(fleet))
     figures = balanced(fleet, made + 3)
     assert figures.duplicates == 0
     assert between not in stored_for(fleet)
@@ -147,18 +132,15 @@ def test_the_agent_runs_under_autobahns_own_runner_too(fleet: Fleet) -> None:
     assert car.agent.end() == 0
     for number in (signal.SIGTERM, signal.SIGINT):
         car.agent = fleet.start_process("plain-agent", [*script("plain_runner.py"), str(car.config)])
-        more_receipts(car, 40)
+        more_receipts(car)
         recorded = SpoolView(car.spool).readings()
-        until(lambda: SpoolView(car.spool).readings() > recorded, 10)  # noqa: B023 - called at once
+        until(lambda: SpoolView(car.spool).readings() > recorded)  # noqa: B023 - called at once
         car.agent.popen.send_signal(number)
-        began = time.monotonic()
-        code = car.agent.wait()
-        note(f"{number.name}: ended with {code} after {time.monotonic() - began:.1f} s")
+        assert car.agent.popen.wait(PATIENCE_S) == 0, car.agent.trouble()
         figures = counted(fleet)
         # What it had in hand it has closed, and delivered.
         assert figures.made == figures.stored == figures.receipted
         assert figures.readings_recorded == figures.readings_stored
-        assert code == 0, car.agent.trouble()
     fleet.start_agent(car)
 
 

@@ -1,54 +1,22 @@
-"""`odograph demo` as a user runs it: a process whose report, stores and end are looked at from outside."""
+"""The demo: what it makes arrives, by its own report and by what the stores tell, however it is ended."""
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components.console.fleet import Fleet
 from components.wire.times import iso_ms
-from tests.journey_fleet import ENVIRONMENT, PERIOD_S, ROOT, descendants_of, lines, odograph, one_line, until
+from tests.commands import odograph
+from tests.demos import Run, begin, readings_of
+from tests.journey_fleet import PERIOD_S, lines, one_line
 from tests.replayed import rows_that_came_back
-from tests.services.servers import Service
+from tests.waiting import PATIENCE_S, until
 
 RECORDING_T0_MS = 1_795_255_500_000
 STEP_MS = 2_000
-
-
-@dataclass(frozen=True)
-class Run:
-    """A demo that runs or has run."""
-
-    home: Path
-    process: "subprocess.Popen[str]"
-
-    @property
-    def report(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.home.with_suffix(".json").read_text())
-
-    @property
-    def archive(self) -> str:
-        return f"sqlite:{self.home}/archive.db"
-
-    def ended(self) -> str:
-        out, errors = self.process.communicate(timeout=150)
-        assert (self.process.returncode, errors) == (0, ""), out
-        assert descendants_of(str(self.home)) == {}
-        return out
-
-
-def begin(home: Path, *arguments: object) -> Run:
-    command = Fleet.odograph("demo", "--period", str(PERIOD_S), "--home", str(home))
-    command += ["--report", str(home.with_suffix(".json")), *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT
-    )
-    return Run(home, process)
 
 
 def recording() -> dict[str, Any]:
@@ -87,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]
     for run in begun.values():
         if run.process.poll() is None:
             run.process.terminate()
-        run.process.wait(60)
+        run.process.wait(PATIENCE_S)
 
 
 def test_two_cars_drive_and_everything_arrives_and_nothing_is_left_behind(runs: Mapping[str, Run]) -> None:
@@ -103,7 +71,7 @@ def test_two_cars_drive_and_everything_arrives_and_nothing_is_left_behind(runs: 
 
 def test_what_the_stores_tell_afterwards_is_what_the_report_says(runs: Mapping[str, Run]) -> None:
     run = runs["cars"]
-    run.process.wait(150)
+    run.process.wait(PATIENCE_S)
     minutes = {car: lines("minutes", car, "--archive", run.archive, "--readings") for car in ("car_01", "car_02")}
     every = [minute for found in minutes.values() for minute in found]
     assert len(every) == run.report["stored"]
@@ -127,10 +95,6 @@ def test_what_the_stores_tell_afterwards_is_what_the_report_says(runs: Mapping[s
             assert row.items() <= readings[f"{minute['id']}/r{n}"].items()
 
 
-def readings_of(minute: Mapping[str, Any]) -> list[str]:
-    return [f"r{n}" for n in range(len(minute["readings"]))]
-
-
 def test_a_replayed_minute_comes_back_and_nothing_else(runs: Mapping[str, Run]) -> None:
     run = runs["replay"]
     run.ended()
@@ -145,7 +109,7 @@ def test_a_replayed_minute_comes_back_and_nothing_else(runs: Mapping[str, Run]) 
 def test_ctrl_c_ends_as_cleanly(tmp_path: Path) -> None:
     run = begin(tmp_path / "home")
     spool = run.home / "cars" / "car_01" / "spool" / "outbox.db"
-    until(spool.exists, 40)
+    until(spool.exists)
     run.process.send_signal(signal.SIGINT)
     assert "\nbalanced\n" in run.ended()
     report = run.report
@@ -154,7 +118,7 @@ def test_ctrl_c_ends_as_cleanly(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_everything_still_starts_ends_as_cleanly(tmp_path: Path) -> None:
     run = begin(tmp_path / "home")
-    until((run.home / "router" / "node.log").exists, 40)
+    until((run.home / "router" / "node.log").exists)
     run.process.send_signal(signal.SIGINT)
     assert "\nbalanced\n" in run.ended()
 
@@ -178,14 +142,3 @@ def test_what_cannot_be_run_is_said_in_one_line_and_nothing_is_made(tmp_path: Pa
         assert words in one_line(odograph("demo", "--for", 5, *home, *arguments), 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.json", "taken"]
     assert list((tmp_path / "taken").iterdir()) == [tmp_path / "taken" / "letter.txt"]
-
-
-def test_a_demo_with_mongodb_and_kafka_is_balanced_too(mongodb: Service, kafka: Service, tmp_path: Path) -> None:
-    archive = f"mongodb://{mongodb.address}/journey"
-    feed = f"kafka://{kafka.address}?prefix=journey."
-    run = begin(tmp_path / "home", "--for", 8, "--archive", archive, "--feed", feed)
-    assert "\nbalanced\n" in run.ended()
-    minutes = lines("minutes", "car_01", "--archive", archive, "--readings")
-    assert len(minutes) == run.report["stored"] == run.report["fed"] >= 2
-    ids = {event["id"] for event in lines("feed", "tail", "--from-start", "--feed", feed)}
-    assert ids >= {f"{minute['id']}/{tail}" for minute in minutes for tail in ("summary", *readings_of(minute))}

@@ -12,8 +12,10 @@ from components.console.fleet import Fleet
 from components.edge.spool_view import SpoolView
 from components.keyfile import KeyFile, read_key_file
 from components.wire import bundle, enrolment, envelope, topics
-from tests.journey_fleet import ENVIRONMENT, odograph, one_line, until
+from tests.commands import odograph
+from tests.journey_fleet import ENVIRONMENT, one_line
 from tests.raw_wamp import ABORT, CHALLENGE, WELCOME, RawPeer, hello
+from tests.waiting import PATIENCE_S, until
 from tests.wamp_peer import RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
@@ -29,10 +31,10 @@ def site(alone: Site) -> Iterator[Site]:
     """The site with a persister."""
     with subprocess.Popen(Fleet.odograph("persist", "--config", str(alone.home.config)), env=ENVIRONMENT) as persister:
         with alone.peer(read_key_file(alone.home.admin_key)) as admin:
-            until(lambda: refusal(admin.call, topics.fleet_procedure("devices")) == "", 20, "a persister")
+            until(lambda: refusal(admin.call, topics.fleet_procedure("devices")) == "", "a persister")
         yield alone
         persister.terminate()
-        persister.wait(20)
+        persister.wait(PATIENCE_S)
 
 
 def invited(site: Site, device: str) -> str:
@@ -60,7 +62,7 @@ def test_a_device_enrols_joins_changes_its_key_and_joins_again(site: Site, tmp_p
         assert car.publish(topics.packet("car_one"), b"envelope").id
         ended = odograph("edge", "rekey", "--config", home / "edge.toml")
         assert (ended.returncode, ended.stderr) == (0, "")
-        until(lambda: not car.session.is_attached(), 5)
+        until(lambda: not car.session.is_attached())
     new = read_key_file(home / "device.key")
     assert new.public_key != old.public_key
     assert sorted(path.name for path in home.iterdir()) == ["device.key", "edge.toml", "server.pub.json"]
@@ -154,13 +156,13 @@ def test_an_agent_that_runs_takes_up_another_key_and_loses_no_packet(site: Site,
     command = Fleet.odograph("edge", "--config", str(config))
     with (tmp_path / "edge.log").open("wb") as log, subprocess.Popen(command, env=ENVIRONMENT, stderr=log) as agent:
         try:
-            until(lambda: [kid for kid, state in sent(home) if state == "receipted"], 40, "a receipt")
+            until(lambda: [kid for kid, state in sent(home) if state == "receipted"], "a receipt")
             assert odograph("edge", "rekey", "--config", config).returncode == 0
             new = read_key_file(home / "device.key")
-            until(lambda: (kid_of(new), "receipted") in sent(home), 40, "a packet of the new key")
+            until(lambda: (kid_of(new), "receipted") in sent(home), "a packet of the new key")
         finally:
             agent.terminate()
-            assert agent.wait(40) == 0
+            assert agent.wait(PATIENCE_S) == 0
     assert {kid for kid, _ in sent(home)} == {kid_of(old), kid_of(new)}
     assert {state for _, state in sent(home)} == {"receipted"}
 

@@ -16,6 +16,7 @@ from components.console.home import Home, make_home
 from components.console.node import Node, Urls, free_port, write_node
 from components.keyfile import make_key, read_key_file, write_key_file
 from components.wire import topics
+from tests.waiting import PATIENCE_S
 from tests.wamp_peer import Peer
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def example(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=ENVIRONMENT)
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def test_autobahns_own_command_line_calls_a_car_with_an_operators_key(site: Site
             [*command, "call", "odograph.device.car_one.status"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=True,
             env=environment,
         )

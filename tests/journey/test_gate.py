@@ -14,13 +14,15 @@ from twisted.internet.defer import Deferred
 from components.cloud import strangers
 from components.keyfile import read_key_file
 from components.wire import topics
-from tests.journey_fleet import odograph, one_line, until
+from tests.commands import odograph
+from tests.journey_fleet import one_line
 from tests.raw_wamp import ABORT, GOODBYE, WELCOME, RawPeer, hello
+from tests.waiting import until
 from tests.wamp_peer import Peer, RefusedJoinError, refusal
 from tests.wamp_site import Site, running_site
 
 DENIED = "wamp.error.not_authorized"
-GONE_S = 5.0
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,12 @@ def test_a_device_that_is_shut_out_loses_its_session_at_once_and_nobody_elses(si
     with site.peer(site.add(f"car_not_{state}", "device")) as other, site.peer(key) as car:
         with site.registry() as registry:
             registry.set_state(key.authid, state, 2)  # type: ignore[arg-type]
-        until(lambda: is_gone(car), GONE_S)
+        until(lambda: is_gone(car))
         with pytest.raises(RefusedJoinError, match="nobody active"), site.peer(key):
             pass
         assert other.publish(topics.packet(f"car_not_{state}"), b"envelope").id
     until(
         lambda: (key.authid, f"{state}_device") in [(who, more["reason"]) for who, more in site.noted("join.refused")],
-        5,
     )
     assert key.authid in [who for who, _ in site.noted("session.ended")]
     if state == "suspended":
@@ -65,7 +66,7 @@ def test_a_device_whose_notes_change_keeps_its_session(site: Site) -> None:
         with site.registry() as registry:
             registry.set_device("car_kept", 2, driver="dora")
             registry.set_state("car_marker", "revoked", 2)
-        until(lambda: is_gone(marker), GONE_S)
+        until(lambda: is_gone(marker))
         assert car.publish(topics.packet("car_kept"), b"envelope").id
 
 
@@ -73,7 +74,7 @@ def test_a_session_that_was_joined_with_the_key_before_ends(site: Site) -> None:
     with site.peer(site.add("car_rekeyed", "device")) as car:
         with site.registry() as registry:
             registry.rekey_device("car_rekeyed", "cd" * 32, 2)
-        until(lambda: is_gone(car), GONE_S)
+        until(lambda: is_gone(car))
 
 
 def test_a_peer_that_does_not_go_when_it_is_told_is_cut_off(site: Site) -> None:
@@ -82,17 +83,19 @@ def test_a_peer_that_does_not_go_when_it_is_told_is_cut_off(site: Site) -> None:
         car.session.onMessage = lambda message: None if isinstance(message, Goodbye) else obeying(message)
         with site.registry() as registry:
             registry.set_state("car_stubborn", "revoked", 2)
-        until(lambda: is_gone(car), GONE_S)
+        until(lambda: is_gone(car))
 
 
 def test_an_operator_who_expires_is_refused_in_a_session_that_lives_on_and_at_the_next_join(site: Site) -> None:
-    key = site.add("vera", "viewer", expires_ms=now_ms() + 1500)
+    key = site.add("vera", "viewer", expires_ms=now_ms() + HOUR_MS)
     with site.peer(key) as vera:
         assert vera.subscribe(topics.event("car_one"))
-        until(lambda: is_gone(vera), GONE_S)
+        with site.registry() as registry:
+            registry.set_operator("vera", 2, expires_ms=now_ms() + 500)
+        until(lambda: is_gone(vera))
     with pytest.raises(RefusedJoinError, match="nobody active"), site.peer(key):
         pass
-    until(lambda: ("vera", "expired") in [(who, more["reason"]) for who, more in site.noted("join.refused")], 5)
+    until(lambda: ("vera", "expired") in [(who, more["reason"]) for who, more in site.noted("join.refused")])
 
 
 def test_a_limited_operator_reaches_their_devices_only_and_loses_the_session_with_one_of_them(site: Site) -> None:
@@ -109,10 +112,10 @@ def test_a_limited_operator_reaches_their_devices_only_and_loses_the_session_wit
         assert refusal(theo.subscribe, "odograph.event.", "prefix") == DENIED
         with site.registry() as registry:
             registry.set_device("car_out", 2, account="acme")
-        until(lambda: refusal(theo.call, topics.device_procedure("car_out", "status")) != DENIED, GONE_S)
+        until(lambda: refusal(theo.call, topics.device_procedure("car_out", "status")) != DENIED)
         with site.registry() as registry:
             registry.set_device("car_in", 3, account="sold")
-        until(lambda: is_gone(theo), GONE_S)
+        until(lambda: is_gone(theo))
     with site.peer(key) as theo:
         assert refusal(theo.call, topics.device_procedure("car_in", "status")) == DENIED
 
@@ -161,9 +164,10 @@ def test_the_log_tells_who_was_refused_what_and_who_cleared(site: Site) -> None:
         car.publish(
             topics.event("car_log"), {"event": "clear", "step": "clear_outcome", "by": "tina", "outcome": "cleared"}
         )
-        until(lambda: site.noted("car.clear_outcome"), 5)
-    refused = [(who, more) for who, more in site.noted("action.refused") if more["by"] == "car_log"]
-    assert refused == [(f"publish {topics.packet('car_other')}", {"by": "car_log", "role": "device", "count": 1})]
+        until(lambda: site.noted("car.clear_outcome"))
+    # The same again is told with its count when the minute is over; on a slow machine one is, meanwhile.
+    refused, *_ = [(who, more) for who, more in site.noted("action.refused") if more["by"] == "car_log"]
+    assert refused == (f"publish {topics.packet('car_other')}", {"by": "car_log", "role": "device", "count": 1})
     (called,) = [(who, more) for who, more in site.noted("clear.called") if more["by"] == "tina"]
     assert called == (
         topics.device_procedure("car_log", "clear_dtcs"),
@@ -209,8 +213,7 @@ def test_what_nests_too_deep_ends_its_senders_connection_and_no_hearers(site: Si
                     assert car.hear()[0] == 17
         with site.peer(device) as car:
             car.publish(topics.packet("car_nested"), b"envelope")
-        persister.hear(2)
-        assert persister.events[-1][3] == (b"envelope",)
+        until(lambda: persister.events and persister.events[-1][3] == (b"envelope",), "what comes after all that")
 
 
 def test_of_the_connections_of_one_address_that_do_not_join_only_so_many_stay(site: Site) -> None:
@@ -218,14 +221,14 @@ def test_of_the_connections_of_one_address_that_do_not_join_only_so_many_stay(si
     try:
         with site.peer(site.add("car_joined", "device")) as car:
             held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(strangers.MOST + 20)]
-            until(lambda: ("", "too_many") in [(who, more["reason"]) for who, more in site.noted("connection.cut")], 5)
+            until(lambda: ("", "too_many") in [(who, more["reason"]) for who, more in site.noted("connection.cut")])
+            for one in held:
+                one.settimeout(0)
+            until(lambda: sum(map(is_over, held)) >= 20)
+            assert not is_over(held[0])
             with RawPeer(site.port, source="127.0.0.2") as other:
                 other.join(site.add("car_elsewhere", "device"))
             assert car.publish(topics.packet("car_joined"), b"envelope").id
-        for one in held:
-            one.settimeout(0)
-        until(lambda: sum(map(is_over, held)) >= 20, 5)
-        assert not is_over(held[0])
     finally:
         for one in held:
             one.close()

@@ -5,24 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from components.console.fleet import Fleet
-from tests.journey_fleet import (
-    access,
-    balanced,
-    lines,
-    more_receipts,
-    odograph,
-    one_line,
-    operator,
-    running_fleet,
-    told,
-    until,
-)
+from tests.commands import odograph
+from tests.journey_fleet import access, balanced, lines, more_receipts, one_line, operator, running_fleet, told
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with running_fleet(tmp_path_factory.mktemp("parked") / "home", parked=True) as running:
-        more_receipts(running.cars[0], 60, count=2)
+        more_receipts(running.cars[0], count=2)
         yield running
 
 
@@ -35,12 +26,12 @@ def test_a_technician_clears_the_stored_code_and_the_archive_shows_before_and_af
     def archived() -> list[list[str]]:
         return [[one["code"] for one in minute["dtcs"]] for minute in lines("minutes", "car_01", "--archive", archive)]
 
-    until(lambda: any(archived()), 20)
+    until(lambda: any(archived()))
     assert one_line(odograph("clear-dtcs", "car_01", *access(fleet, operator(fleet, "vera", "viewer"))), 1)
     cleared = odograph("clear-dtcs", "car_01", *as_theo)
     assert (cleared.returncode, cleared.stdout, cleared.stderr) == (0, "car_01: cleared\n", "")
     assert told("dtcs", "car_01", "--refresh", *as_theo)["dtcs"] == []
-    until(lambda: archived()[-1] == [], 30, "a packet without the code")
+    until(lambda: archived()[-1] == [], "a packet without the code")
     codes = archived()
     assert [before[0]["code"]] in codes
     assert codes.index([]) >= 0

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import odograph
 from tests.conftest import missing
-from tests.journey_fleet import ROOT, lines, odograph
+from tests.journey_fleet import ROOT, lines
 from tests.replayed import LOOP_MS, rows_that_came_back
 
 REAL = next((path for up in (1, 2) if (path := ROOT.parents[up - 1] / "shared/data/real_minute.json").exists()), None)

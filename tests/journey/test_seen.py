@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from components.console.fleet import Fleet, Process
 from components.console.node import Node, free_port
 from components.edge.spool_view import SpoolView
-from tests.journey_fleet import access, descendants_of, more_receipts, running_fleet, told, until
+from tests.journey_fleet import access, descendants_of, more_receipts, running_fleet, told
 from tests.service_manager import Manager
+from tests.waiting import until
 
 
 @dataclass
@@ -63,18 +64,18 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             one.processes[end] = fleet.start_process(f"seen-{end}", command)
         fleet.persister, car.agent = one.processes["persist"], one.processes["edge"]
         for end, manager in one.managers.items():
-            assert until(manager.heard, 30, f"a word of {end}")[0].startswith("READY=1")
-        more_receipts(car, 40)
+            assert until(manager.heard, f"a word of {end}")[0] == "READY=1\nWATCHDOG=1"
+        more_receipts(car)
         yield one
 
 
 def test_a_loop_that_works_keeps_its_watchdog_fed(seen: Seen) -> None:
     for end, manager in seen.managers.items():
-        assert "WATCHDOG=1" in until(manager.heard, 30, f"a second word of {end}")
+        assert set(until(manager.heard, f"a second word of {end}")) == {"WATCHDOG=1"}
 
 
 def test_metrics_tell_what_the_stores_hold(seen: Seen) -> None:
-    until(lambda: seen.numbers("edge")["car_connected",] and seen.numbers("edge")["readings_total", "kept"] >= 5, 30)
+    until(lambda: seen.numbers("edge")["car_connected",] and seen.numbers("edge")["readings_total", "kept"] >= 5)
     edge, cloud = seen.numbers("edge"), seen.numbers("persist")
     stored = cloud["packets_total", "", "stored"]
     assert stored >= 1
@@ -83,10 +84,10 @@ def test_metrics_tell_what_the_stores_hold(seen: Seen) -> None:
     assert edge["router_connected",] == cloud["router_connected",] == 1
     assert edge["oldest_unsent_age_seconds",] < 60
     assert cloud["store_up", "archive"] == cloud["store_up", "feed"] == 1
-    until(lambda: seen.numbers("persist")["fed_packets_total",] >= stored, 20, "what is stored is fed")
+    until(lambda: seen.numbers("persist")["fed_packets_total",] >= stored, "what is stored is fed")
     for end in seen.ports:
         for path in ("healthz", "readyz"):
-            until(lambda end=end, path=path: seen.get(end, path) == (200, "ok\n"), 20, f"{path} of {end}")  # type: ignore[misc]
+            until(lambda end=end, path=path: seen.get(end, path) == (200, "ok\n"), f"{path} of {end}")  # type: ignore[misc]
 
 
 def test_the_logs_of_both_ends_tell_the_life_of_a_packet_under_one_id(seen: Seen) -> None:
@@ -96,8 +97,8 @@ def test_the_logs_of_both_ends_tell_the_life_of_a_packet_under_one_id(seen: Seen
     def names(end: str) -> list[str]:
         return re.findall(rf"packet (\w+) packet={re.escape(newest)}(?= |$)", seen.log(end), re.MULTILINE)
 
-    until(lambda: {"made", "published", "receipted"} <= set(names("edge")), 10, "the edge's lines")
-    until(lambda: {"stored", "fed"} <= set(names("persist")), 10, "the persister's lines")
+    until(lambda: {"made", "published", "receipted"} <= set(names("edge")), "the edge's lines")
+    until(lambda: {"stored", "fed"} <= set(names("persist")), "the persister's lines")
     assert names("persist").count("stored") == 1
 
 
@@ -133,8 +134,8 @@ def secrets_of(path: Path) -> list[str]:
 def test_an_agent_without_a_router_is_healthy_and_not_ready(seen: Seen) -> None:
     assert seen.fleet.node is not None
     seen.fleet.node.kill()
-    until(lambda: seen.get("edge", "readyz") == (503, "no session with the router\n"), 30, "not ready")
-    until(lambda: seen.get("edge", "healthz") == (200, "ok\n"), 20, "healthy")
+    until(lambda: seen.get("edge", "readyz") == (503, "no session with the router\n"), "not ready")
+    until(lambda: seen.get("edge", "healthz") == (200, "ok\n"), "healthy")
     assert seen.numbers("edge")["router_connected",] == 0
 
 

@@ -14,8 +14,10 @@ from components.keyfile import read_key_file
 from components.wire import packet as packets
 from components.wire import topics
 from components.wire.signals import BY_KEY
-from tests.journey_fleet import access, more_receipts, odograph, one_line, operator, told
+from tests.commands import odograph
+from tests.journey_fleet import access, more_receipts, one_line, operator, told
 from tests.journey_tap import EVENT, PUBLISH, Tapped, message
+from tests.waiting import until
 from tests.wamp_peer import Peer
 
 
@@ -87,7 +89,7 @@ def test_no_car_publishes_for_another_nor_hears_its_receipts(tapped: Tapped) -> 
         peer.publish(topics.packet("car_99"), envelope)
         payload = peer.hear()[0][3][0]
     assert b'"rejected","code":"device_mismatch"' in payload
-    more_receipts(fleet.cars[0], 30)
+    more_receipts(fleet.cars[0])
 
 
 def test_one_flipped_bit_is_a_dead_letter_and_the_next_packet_goes_through(tapped: Tapped) -> None:
@@ -98,8 +100,8 @@ def test_one_flipped_bit_is_a_dead_letter_and_the_next_packet_goes_through(tappe
     before = dead_letters(fleet)
     with Peer(fleet.urls.devices, key) as peer:
         peer.publish(topics.packet("car_01"), bytes(envelope))
-        more_receipts(fleet.cars[0], 30)
-    assert dead_letters(fleet) == before + 1
+        until(lambda: dead_letters(fleet) == before + 1, "the dead letter")
+        more_receipts(fleet.cars[0])
     assert told("status", "car_01", *access(fleet))["outbox"]["rejected"] == 0
 
 

@@ -18,7 +18,9 @@ from components.console.fleet import Fleet
 from components.console.home import Home
 from components.console.node import CONFIG, Node, free_port, write_node
 from components.edge.spool_view import SpoolView
-from tests.journey_fleet import ENVIRONMENT, odograph, one_line, until
+from tests.commands import odograph
+from tests.journey_fleet import ENVIRONMENT, one_line
+from tests.waiting import PATIENCE_S, until
 from tests.wamp_site import Site
 
 _TROUBLE = "no session with the router: "
@@ -67,7 +69,7 @@ def test_a_device_delivers_to_the_router_of_its_ca_and_says_once_why_it_stays_aw
 
     home = tmp_path / "pi"
     access = ["--router", url, "--ca", tls.ca]
-    until(lambda: asked(site, "devices", *access).returncode == 0, 20, "a persister")
+    until(lambda: asked(site, "devices", *access).returncode == 0, "a persister")
     code = odograph("device", "invite", "car_one", "--home", site.home.path).stdout.strip()
     line = one_line(odograph("edge", "enrol", "--router", url, "--code", code, "--ca", other.ca, "--home", home), 1)
     assert line.endswith(f"is not of {other.ca}, or is over")
@@ -90,8 +92,8 @@ def test_a_device_delivers_to_the_router_of_its_ca_and_says_once_why_it_stays_aw
             path.write_text(text.replace('dir = "spool"', f'dir = "spool_{name}"'))
             stack.enter_context(running("edge", path, logs[name]))
         spool = home / "spool_right"
-        until(lambda: spool.exists() and receipted(spool), 40, "a receipt")
-        until(lambda: all(troubles(log) for name, log in logs.items() if name != "right"), 20, "words")
+        until(lambda: spool.exists() and receipted(spool), "a receipt")
+        until(lambda: all(troubles(log) for name, log in logs.items() if name != "right"), "words")
     certificate = f"the certificate that came from {url}"
     assert {name: troubles(log) for name, log in logs.items()} == {
         "right": [],
@@ -107,7 +109,7 @@ def test_a_device_delivers_to_the_router_of_its_ca_and_says_once_why_it_stays_aw
 
 
 def test_plain_text_is_answered_with_nothing_that_is_plain(site: Site) -> None:
-    with socket.create_connection((HOST, port(site.node.urls.devices)), timeout=20) as plain:
+    with socket.create_connection((HOST, port(site.node.urls.devices)), timeout=PATIENCE_S) as plain:
         plain.sendall(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         assert b"HTTP" not in plain.recv(1000)
         assert dropped(plain)
@@ -134,7 +136,7 @@ def receipted(spool: Path) -> bool:
 
 def dropped(peer: socket.socket) -> bool:
     """Whether the other end closes, within a deadline far beyond its own."""
-    peer.settimeout(30)
+    peer.settimeout(PATIENCE_S)
     try:
         while peer.recv(1000):
             pass

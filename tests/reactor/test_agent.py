@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,9 +43,8 @@ def test_an_agent_without_car_and_router_records_packs_and_ends_soon(
     config: EdgeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_module, "_AWAY_S", 0.05)
-    began = time.monotonic()
+    monkeypatch.setattr(agent_module, "_DRAIN_S", 3_600)
     lived(config)
-    assert time.monotonic() - began < agent_module._DRAIN_S
     spool = config.spool.dir
     readings = ReadingsReader(spool / "readings.db").readings_after(0, 100)
     outbox = SqliteOutbox(spool / "outbox.db")

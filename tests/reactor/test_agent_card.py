@@ -144,13 +144,12 @@ def test_on_a_full_card_recording_goes_on_and_the_oldest_unsent_packets_go_and_a
             end_ms=start_ms + MINUTE,
         )
     before.close()
-    told, packets, lost = recorded(config, fill, "card_full")
+    told, packets, _ = recorded(config, fill, "card_full")
     losses = [one for each in packets for one in each.lost if one.what == "packets"]
     assert losses[0].from_ms == T0
     assert {one.reason for one in losses} == {"card_full"}
     after = SqliteOutbox(small_card / "outbox.db")
     assert sum(one.count or 0 for one in losses) == 5000 - (after.counts().waiting - len(packets))
-    assert lost < 20
     assert "lost_range" in {one["event"] for one in told}
 
 

@@ -8,13 +8,14 @@ Source of the messages' form: https://www.mongodb.com/docs/manual/reference/mong
 
 import socket
 import struct
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import bson
+
+from tests.proxy import Proxy
 
 Document = dict[str, Any]
 _OP_REPLY: Final = 1
@@ -40,7 +41,7 @@ Faults = Callable[[str, Document], Fault | None]
 """Of a command's name and document: what happens to it."""
 
 
-class MongoWire:
+class MongoWire(Proxy):
     """Listens on a port of its own; a context manager.
 
     Args:
@@ -48,47 +49,20 @@ class MongoWire:
 
     Attributes:
         fault: Asked for every command but those of the driver's own housekeeping.
-        commands: The names of those commands, in order.
     """
 
     def __init__(self, target: int) -> None:
+        super().__init__(target)
         self.fault: Faults = lambda _name, _document: None
-        self.commands: list[str] = []
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._live: list[socket.socket] = []
 
-    @property
-    def port(self) -> int:
-        """Where to connect to."""
-        return int(self._listener.getsockname()[1])
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for one in self._live:
-            _reset(one)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target), timeout=30)
-                self._live += [near, far]
-                threading.Thread(target=self._serve, args=(near, far), daemon=True).start()
-
-    def _serve(self, near: socket.socket, far: socket.socket) -> None:
+    def carry(self, near: socket.socket, far: socket.socket) -> None:
+        """Hand on one message and its answer after the other."""
         with suppress(OSError, EOFError):
             while True:
                 message = _message(near)
                 name, document = _command(message)
-                fault = None
-                if name not in {"hello", "ismaster", "isMaster", "endSessions", "ping"}:
-                    self.commands.append(name)
-                    fault = self.fault(name, document)
+                is_of_the_driver = name in {"hello", "ismaster", "isMaster", "endSessions", "ping"}
+                fault = None if is_of_the_driver else self.fault(name, document)
                 answer = b""
                 if fault is None or fault.taken:
                     far.sendall(message)
@@ -100,8 +74,8 @@ class MongoWire:
                 near.sendall(answer)
                 if fault is not None and fault.then in {"reset", "half"}:
                     break
-        _reset(near)
-        far.close()
+        # Closed like that, it is reset.
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _as_primary(self, message: bytes) -> bytes:
         code = struct.unpack_from("<i", message, 12)[0]
@@ -146,9 +120,3 @@ def _spoilt(fault: Fault, request: bytes, answer: bytes) -> bytes:
         body = bson.encode(fault.answer)
         return struct.pack("<iiiiib", 21 + len(body), 1, *struct.unpack_from("<i", request, 4), _OP_MSG, 0, 0) + body
     return answer[: len(answer) // 2] if fault.then == "half" else b""
-
-
-def _reset(one: socket.socket) -> None:
-    with suppress(OSError):
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        one.close()

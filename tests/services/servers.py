@@ -5,15 +5,18 @@ and start it again: it comes back on the same port with the same data.
 """
 
 import os
-import random
 import shutil
 import socket
 import subprocess
 import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
+
+from components.console.node import free_port
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -22,22 +25,20 @@ KAFKA_LIBS = CACHE / "kafka"
 
 _CLUSTER = urlsafe_b64encode(b"odograph's tests").decode().rstrip("=")
 """A cluster's name is 16 bytes; clusters on ports of their own may share it."""
-_random = random.Random()  # noqa: S311 (a port, not a secret); its own, so that a test that seeds the shared one is safe
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody has, below the range that the system gives to outgoing connections.
+def hang(pid: int) -> None:
+    """Make a process hang: SIGSTOP, and wait until its last thread stands still, as others run on for a moment."""
+    os.kill(pid, SIGSTOP)
+    until(lambda: _stands_still(pid), f"process {pid} stands still")
 
-    In that range a client that retries a dead server's port can be given that very port, and talk to itself.
-    """
-    while True:
-        port = _random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+
+def _stands_still(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended stands still, too
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return False
+    return True
 
 
 class ServerDidNotStartError(Exception):
@@ -66,7 +67,7 @@ class Server:
         """The process while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def start(self, within_s: float = 150.0) -> None:
+    def start(self) -> None:
         """Start it and wait until it listens; nothing when it runs.
 
         Raises:
@@ -80,7 +81,7 @@ class Server:
             self._process = subprocess.Popen(
                 leash + self._command, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + PATIENCE_S
         while not self._listens():
             try:
                 code = self._process.wait(timeout=0.1)
@@ -88,10 +89,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
                     self.kill()
-                    message = (
-                        f"{self.name} did not listen within {within_s:.0f} s; the end of its log:\n{self.log_tail()}"
-                    )
-                    raise ServerDidNotStartError(message) from None
+                    words = f"{self.name} did not listen within {PATIENCE_S} s; the end of its log:"
+                    raise ServerDidNotStartError(f"{words}\n{self.log_tail()}") from None
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -112,10 +111,9 @@ class Server:
                 self.kill()
 
     def hang(self) -> None:
-        """Make it hang: SIGSTOP, and wait until its last thread stands still, as others run on for a moment."""
-        if self._process:
-            self._process.send_signal(SIGSTOP)
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        """Make it hang."""
+        if self.pid:
+            hang(self.pid)
 
     def go_on(self) -> None:
         """End its hanging, if it hangs."""
@@ -172,5 +170,5 @@ def kafka(folder: Path) -> Server:
     java = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{KAFKA_LIBS}/*"]
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties), "--standalone"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     return Server("kafka", [*java, "kafka.Kafka", str(properties)], port, folder)

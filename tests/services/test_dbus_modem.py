@@ -13,13 +13,14 @@ from jeepney import HeaderFields, MessageType, new_error, new_method_return
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
+from components.console.node import free_port
 from components.edge import at_modem, dbus_modem
 from components.edge.agent import Agent
 from components.edge.dbus_modem import read_sim
 from components.edge.ports import Sim
 from components.edge.system_clock import elapsed_ms
 from tests.conftest import missing
-from tests.services.servers import Server, free_port
+from tests.services.servers import Server
 
 ICCID, IMEI = "8949200000123456780", "490154203237518"
 NAME = "org.freedesktop.ModemManager1"

@@ -5,7 +5,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -15,8 +14,10 @@ from kafka.admin import ConfigResource
 from components.cloud import kafka_feed
 from components.cloud.kafka_feed import TOPICS, KafkaFeed, KafkaFeedReader
 from components.cloud.ports import FeedEvent
+from components.console.node import free_port
 from components.wire.errors import OperatorError, RejectedError, UnavailableError
-from tests.services.servers import Server, Service, free_port
+from tests.services.servers import Server, Service
+from tests.waiting import PATIENCE_S, when_there
 
 
 def event(number: int, topic: str = "car_readings", key: str = "car1") -> FeedEvent:
@@ -47,15 +48,6 @@ def everything(address: str, prefix: str) -> list[FeedEvent]:
     events = list(reader.read(from_start=True, follow=False))
     reader.close()
     return events
-
-
-def publish_until_taken(feed: KafkaFeed, events: list[FeedEvent]) -> bool:
-    """Publish as a persister does: again. A broker that listens is not yet one that leads its partitions."""
-    for _ in range(20):
-        with suppress(UnavailableError):
-            feed.publish(events)
-            return True
-    return False
 
 
 def test_a_record_is_a_cloudevent_in_binary_mode_keyed_by_the_device(
@@ -94,7 +86,7 @@ def test_persisters_that_start_at_the_same_moment_all_get_their_topics(kafka: Se
 
     def persister(number: int) -> None:
         feed = KafkaFeed(kafka.address, 2, prefix)
-        together.wait(10)
+        together.wait(PATIENCE_S)
         try:
             feed.publish([event(number)])
         except UnavailableError as fault:
@@ -105,7 +97,7 @@ def test_persisters_that_start_at_the_same_moment_all_get_their_topics(kafka: Se
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     assert faults == []
     assert sorted(x.id for x in everything(kafka.address, prefix)) == sorted(event(n).id for n in range(4))
 
@@ -129,13 +121,14 @@ def test_kafka_away_is_unavailable_and_the_same_feed_goes_on_when_it_is_back_wit
 ) -> None:
     address = f"127.0.0.1:{own_kafka.port}"
     feed = KafkaFeed(address, 2, prefix)
-    feed.publish([event(1)])
+    # A broker that listens is not yet one that leads its partitions.
+    when_there(lambda: feed.publish([event(1)]))
     own_kafka.kill()
     for _ in range(3):
         with pytest.raises(UnavailableError, match=f"Kafka at {address}: "):
             feed.publish([event(2), event(3)])
     own_kafka.start()
-    assert publish_until_taken(feed, [event(2), event(3)])
+    when_there(lambda: feed.publish([event(2), event(3)]))
     feed.close()
     ids = [x.id for x in everything(address, prefix)]
     assert list(dict.fromkeys(ids)) == [event(n).id for n in (1, 2, 3)]
@@ -163,11 +156,11 @@ def test_a_topic_of_small_messages_takes_many_events_and_of_one_too_large_the_fe
 
 @pytest.mark.usefixtures("impatient")
 def test_topics_that_someone_deletes_are_made_again(feed: KafkaFeed, kafka: Service, prefix: str) -> None:
-    feed.publish([event(1)])
+    when_there(lambda: feed.publish([event(1)]))
     admin = KafkaAdminClient(bootstrap_servers=kafka.address)
     admin.delete_topics([prefix + topic for topic in TOPICS])
     admin.close()
-    assert publish_until_taken(feed, [event(2)])
+    when_there(lambda: feed.publish([event(2)]))
     assert event(2).id in {x.id for x in everything(kafka.address, prefix)}
 
 
@@ -178,7 +171,7 @@ def test_a_feed_can_be_made_while_kafka_is_away(own_kafka: Server, prefix: str) 
     with pytest.raises(UnavailableError):
         feed.publish([event(1)])
     own_kafka.start()
-    assert publish_until_taken(feed, [event(1)])
+    when_there(lambda: feed.publish([event(1)]))
     feed.close()
 
 
@@ -200,7 +193,7 @@ for attempt in (lambda: feed.publish([]), lambda: kafka_feed.KafkaFeedReader(sys
 def test_attempts_in_vain_leave_no_thread_and_no_descriptor() -> None:
     # In a process of its own: pytest keeps log records and warnings, and with them the driver's sockets.
     command = [sys.executable, "-W", "ignore", "-c", ATTEMPTS, f"127.0.0.1:{free_port()}"]
-    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout.splitlines()
     assert len(out) == 6
     assert out[1:] == out[:-1]
 

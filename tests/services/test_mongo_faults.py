@@ -16,6 +16,7 @@ from components.wire.receipt import digest
 from tests.sealed import KID, Known, plain, sealed, server
 from tests.services.mongo_wire import Fault, MongoWire
 from tests.services.servers import Server
+from tests.waiting import until, when_there
 
 WHENEVER = 1_000
 
@@ -69,8 +70,12 @@ def archive(wire: MongoWire, name: str) -> Iterator[MongoArchive]:
 
 
 @pytest.fixture
-def truth(own_mongodb: Server, name: str) -> Iterator[MongoArchiveReader]:
-    reader = MongoArchiveReader(f"mongodb://127.0.0.1:{own_mongodb.port}/{name}")
+def truth(own_mongodb: Server, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoArchiveReader]:
+    """What the store has, by who waits for the answer."""
+    with monkeypatch.context() as patient:
+        patient.setattr(mongo_archive, "SELECT_MS", 60_000)
+        patient.setattr(mongo_archive, "SOCKET_MS", 60_000)
+        reader = MongoArchiveReader(f"mongodb://127.0.0.1:{own_mongodb.port}/{name}")
     yield reader
     reader.close()
 
@@ -104,7 +109,7 @@ def test_whatever_goes_wrong_between_driver_and_server_a_receipt_is_true_and_a_r
     persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), archive)
     batch = [Arrival(topics.packet("car_one"), one, "car_one", 7) for one in (*map(nth, range(3)), b"junk")]
     if command == "find":
-        archive.insert([persister.judge.judge(batch[1])])
+        when_there(lambda: archive.insert([persister.judge.judge(batch[1])]))
     meet(wire, command, FAULTS[fault], times)
     for _ in range(2):
         stored = set()
@@ -128,11 +133,12 @@ def nth(n: int) -> bytes:
 
 def settled(persister: Persister, batch: list[Arrival]) -> dict[str, str]:
     """Send again what is to be sent again; return each envelope's status. A busy machine may be slow for the driver."""
-    for _ in range(20):
-        found: dict[str, str] = {one.envelope_sha256: one.status for _, one in persister.persist(batch).receipts}
-        if "retry" not in found.values():
-            break
-    return found
+
+    def found() -> dict[str, str]:
+        every: dict[str, str] = {one.envelope_sha256: one.status for _, one in persister.persist(batch).receipts}
+        return {} if "retry" in every.values() else every
+
+    return until(found, "all is settled")
 
 
 @pytest.mark.parametrize("fault", ["the majority did not answer", "reset, taken", "NotWritablePrimary"])
@@ -140,14 +146,16 @@ def test_what_is_not_surely_marked_as_fed_is_told_as_away_and_marked_when_it_is_
     wire: MongoWire, archive: MongoArchive, fault: str
 ) -> None:
     judge = Judge(lambda: {KID: server()}, lambda *_: Known())
-    archive.insert([judge.judge(Arrival(topics.packet("car_one"), nth(n), "car_one", 7)) for n in range(2)])
+    packets = [judge.judge(Arrival(topics.packet("car_one"), nth(n), "car_one", 7)) for n in range(2)]
+    when_there(lambda: archive.insert(packets))
     meet(wire, "update", FAULTS[fault], WHENEVER)
     with pytest.raises(UnavailableError):
         archive.mark_fed([plain(0).id])
     wire.fault = lambda _name, _document: None
-    assert {plain(1).id} <= {one.id for one in archive.pending(8, 9)} <= {plain(0).id, plain(1).id}
-    archive.mark_fed([plain(0).id])
-    assert [one.id for one in archive.pending(8, 9)] == [plain(1).id]
+    left = when_there(lambda: archive.pending(8, 9))
+    assert {plain(1).id} <= {one.id for one in left} <= {plain(0).id, plain(1).id}
+    when_there(lambda: archive.mark_fed([plain(0).id]))
+    assert [one.id for one in when_there(lambda: archive.pending(8, 9))] == [plain(1).id]
 
 
 def test_a_search_ends_at_the_server_before_its_asker_gives_up(own_mongodb: Server, name: str) -> None:
@@ -175,9 +183,14 @@ def test_a_search_ends_at_the_server_before_its_asker_gives_up(own_mongodb: Serv
 def test_a_login_that_is_refused_is_away_and_no_word_of_the_password_is_told(wire: MongoWire, name: str) -> None:
     meet(wire, "saslStart", Fault("answer", refusal(18, "AuthenticationFailed")), WHENEVER)
     archive = MongoArchive(f"mongodb://someone:quite-secret@127.0.0.1:{wire.port}/{name}?authSource=admin")
-    with pytest.raises(UnavailableError, match="AuthenticationFailed") as refused:
-        archive.pending(8, 9)
-    assert "secret" not in str(refused.value)
+
+    def refused() -> bool:
+        with pytest.raises(UnavailableError) as away:
+            archive.pending(8, 9)
+        assert "secret" not in str(away.value)
+        return "AuthenticationFailed" in str(away.value)
+
+    until(refused)
     archive.close()
 
 
@@ -186,7 +199,7 @@ def test_a_document_that_another_hand_has_changed_hides_no_other(
 ) -> None:
     judge = Judge(lambda: {KID: server()}, lambda *_: Known())
     packets = [judge.judge(Arrival(topics.packet("car_one"), nth(n), "car_one", 7)) for n in range(6)]
-    archive.insert(packets)
+    when_there(lambda: archive.insert(packets))
     changes: list[dict[str, Any]] = [
         {"$set": {"packet": "{"}},
         {"$set": {"packet": [1]}},
@@ -194,8 +207,8 @@ def test_a_document_that_another_hand_has_changed_hides_no_other(
         {"$unset": {"session": 1, "plaintext_sha256": 1, "envelope": 1}},
     ]
     for packet, change in zip(packets, changes, strict=False):
-        archive._packets.update_one({"_id": packet.id}, change)
-    found = {one.id: one for one in archive.pending(8, 9)}
+        truth._packets.update_one({"_id": packet.id}, change)
+    found = {one.id: one for one in when_there(lambda: archive.pending(8, 9))}
     assert [found[one.id].packet for one in packets[:3]] == [{}] * 3
     assert [found[one.id] for one in packets[4:]] == packets[4:]
     assert len(list(truth.minutes("car_one"))) == 6

@@ -10,9 +10,9 @@ import pytest
 from tests.campaign import doomed
 from tests.campaign.doomed import POINTS, Point, arm
 from tests.campaign.ground import patience, until
-from tests.campaign.proxy import Proxy
 from tests.campaign.run import plan
 from tests.campaign.scenarios import scenarios
+from tests.proxy import Proxy
 
 
 class Died(BaseException):

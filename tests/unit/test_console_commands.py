@@ -8,7 +8,7 @@ from components.console import __main__ as console
 
 
 def test_each_module_has_the_commands_that_the_table_says_and_no_others() -> None:
-    for module, names in console._COMMANDS.items():
+    for module, names in console.COMMANDS.items():
         commands = importlib.import_module(f"components.console.{module}").commands()
         assert sorted(command.name for command in commands) == sorted(names)
 

@@ -245,7 +245,8 @@ def test_an_item_that_never_answers_does_not_make_the_adapter_wait_for_ever(dead
         def _values(self, asked: bytes) -> bytes:
             return super()._values(bytes(pid for pid in asked if pid != dead))
 
-    subject = Drive(Uncounting(FakeClock(), whole_car()))
+    some = {pid: data for pid, data in whole_car().items() if pid in {dead, 0x05, 0x0C, 0x0D, 0x11, 0x2F, 0x46, 0x5C}}
+    subject = Drive(Uncounting(FakeClock(), some))
     subject.elm.max_pids = at_once
     waits = []
     for _ in range(1_300):

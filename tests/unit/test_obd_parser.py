@@ -185,10 +185,12 @@ def test_every_raw_decodes_as_the_catalogue_says(signal: Signal) -> None:
     ids=lambda signal: signal.key,
 )
 def test_the_catalogue_and_python_obd_agree_on_every_raw(signal: Signal) -> None:
+    """Of numbers every 251st of two bytes: the test above holds each raw to it, to half a step of the catalogue."""
     assert signal.codec is not None
     assert signal.pid is not None
     decoder = obd.commands[1][signal.pid].decode
-    for raw in range(isinstance(signal.codec, TroubleCode), 1 << 8 * signal.size):
+    step = 1 if isinstance(signal.codec, TroubleCode) or signal.size == 1 else 251
+    for raw in range(isinstance(signal.codec, TroubleCode), 1 << 8 * signal.size, step):
         message = ObdMessage([])
         message.data = bytearray((0x41, signal.pid)) + raw.to_bytes(signal.size, "big")
         said, ours = decoder([message]), signal.codec.decode(raw)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 _PROGRAM = """
 import json, sys
 from twisted.internet.task import deferLater, react
@@ -18,9 +20,7 @@ async def main(reactor):
     globalLogPublisher.addObserver(lambda event: words.append((event["log_level"].name, formatEvent(event))))
     for command in json.loads(sys.argv[1]):
         power_command.run(reactor, command)
-    waited = 0
-    while sum(level != "warn" or "ended" in text for level, text in words) < int(sys.argv[2]) and waited < 1000:
-        waited += 1
+    while sum(level != "warn" or "ended" in text for level, text in words) < int(sys.argv[2]):
         await deferLater(reactor, 0.01)
     print(json.dumps(words))
 
@@ -31,7 +31,7 @@ react(lambda reactor: __import__("twisted.internet.defer").internet.defer.ensure
 def logged(*commands: list[str]) -> list[list[str]]:
     """Run commands under a reactor; return level and text of what was logged until as many had ended or failed."""
     program = [sys.executable, "-c", _PROGRAM, json.dumps(commands), str(len(commands))]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     found: list[list[str]] = json.loads(ended.stdout)
     return found

@@ -10,6 +10,7 @@ from components import keyfile
 from components.cloud.config import read_server, server_toml
 from components.cloud.stores import open_archive
 from components.wire.errors import ConfigError
+from tests.waiting import PATIENCE_S
 
 SECRET = "deadbeef12345678"  # noqa: S105 - the test's own
 KEYS = {
@@ -78,5 +79,7 @@ before = get()
 keep_memory_private()
 print(before[1], *get())
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
     assert ended.stdout.split() == ["1", "0", "0"]

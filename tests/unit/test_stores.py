@@ -11,8 +11,8 @@ from components.cloud.mongo_archive import MongoArchive, MongoArchiveReader
 from components.cloud.sqlite_archive import SqliteArchive, SqliteArchiveReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from components.cloud.stores import open_archive, open_archive_reader, open_feed, open_feed_reader
+from components.console.node import free_port
 from components.wire.errors import ConfigError, OperatorError, UnavailableError
-from tests.services.servers import free_port
 
 AWAY = "mongodb://127.0.0.1:1/cars"
 

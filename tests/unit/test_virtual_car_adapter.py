@@ -13,6 +13,7 @@ import serial
 
 from components.virtual_car.car import Options, VirtualCar
 from components.virtual_car.codes import CodeMemory
+from tests.waiting import PATIENCE_S
 
 RECORDED = {
     "minute": "2017-05-26T00:36:00Z",
@@ -27,7 +28,7 @@ def car() -> Iterator[VirtualCar]:
 
 
 def line_to(port: str) -> serial.SerialBase:
-    return serial.serial_for_url(port, timeout=5)
+    return serial.serial_for_url(port, timeout=PATIENCE_S)
 
 
 def say(line: serial.SerialBase, text: str) -> str:
@@ -126,8 +127,7 @@ def test_a_slow_line_and_a_slow_bus_take_their_time() -> None:
         began = time.monotonic()
         answer = say(line, "010C1")
         took_s = time.monotonic() - began
-        expected_s = 0.030 + (len("010C1\r") + len(answer)) * 10 / 9600
-        assert expected_s <= took_s < expected_s + 1
+        assert took_s >= 0.030 + (len("010C1\r") + len(answer)) * 10 / 9600
 
 
 def test_what_the_car_has_and_remembers_can_be_chosen() -> None:
@@ -147,7 +147,7 @@ def test_a_port_that_is_taken_leaves_nothing_running(car: VirtualCar) -> None:
 
 
 def test_the_modem_knows_who_it_is(car: VirtualCar) -> None:
-    with serial.Serial(car.modem, timeout=5) as modem:
+    with serial.Serial(car.modem, timeout=PATIENCE_S) as modem:
 
         def command(text: str) -> str:
             modem.write(text.encode() + b"\r")

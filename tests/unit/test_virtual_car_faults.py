@@ -7,6 +7,7 @@ import serial
 
 from components.virtual_car.car import Options, VirtualCar
 from components.virtual_car.faults import FAULTS
+from tests.waiting import PATIENCE_S
 
 ONE, TWO = b"7E804410C0000\r", b"7E8100A410C00000D00\r7E8210400055F000000\r"
 END = b"\r>"
@@ -70,7 +71,7 @@ def car() -> Iterator[VirtualCar]:
 def line(car: VirtualCar) -> Iterator[serial.Serial]:
     """A line to the adapter, set up; the request before the test's own was the speed."""
     car.order({"fault": None})
-    with serial.Serial(car.obd, timeout=5) as port:
+    with serial.Serial(car.obd, timeout=PATIENCE_S) as port:
         for command in (b"ATD", b"ATE0", b"ATS0", b"ATH1", b"ATSP6", b"ATST05", b"010D1"):
             assert ask(port, command).endswith(END)
         yield port
@@ -96,7 +97,7 @@ def test_a_fault_looks_as_on_the_real_adapter_and_ends_with_its_order(
     line.timeout = 0.03
     assert line.read(1) == b"", "and nothing more"
     car.order({"fault": None})
-    line.timeout = 5
+    line.timeout = PATIENCE_S
     assert ask(line, b"ATI").endswith(b"ELM327 v2.1\r" + END)
 
 
@@ -138,7 +139,7 @@ def test_a_stalled_adapter_answers_when_it_has_come_round(car: VirtualCar, line:
     line.timeout = 0.05
     assert ask(line, b"ATI") == b""
     car.order({"stall_s": 0})
-    line.timeout = 5
+    line.timeout = PATIENCE_S
     # It was busy with the command: another character ends that.
     assert ask(line, b"x") == b"STOPPED\r" + END
     car.order({"stall_s": 0.01})

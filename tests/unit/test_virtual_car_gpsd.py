@@ -14,6 +14,7 @@ from components.virtual_car.clock import Clock
 from components.virtual_car.gpsd_double import GpsdDouble
 from components.virtual_car.moment import Moment, Place
 from components.virtual_car.recording import Recording, Row
+from tests.waiting import PATIENCE_S
 
 WATCH = b'?WATCH={"enable":true,"json":true};\n'
 ROWS = 600
@@ -41,7 +42,7 @@ class Client:
     """A line-wise client."""
 
     def __init__(self, daemon: GpsdDouble) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout=5)
+        self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE_S)
         self._file = self.socket.makefile("rb")
 
     def say(self, text: bytes) -> None:
@@ -152,7 +153,7 @@ def test_an_unknown_place_is_no_fix_and_an_unknown_height_a_flat_one() -> None:
 @pytest.mark.skipif(shutil.which("gpspipe") is None, reason="gpspipe (Debian: gpsd-clients) is not installed")
 def test_gpsds_own_client_is_content(gpsd: GpsdDouble) -> None:
     got = subprocess.run(
-        ["gpspipe", "-w", "-n", "6", f"127.0.0.1:{gpsd.port}"], capture_output=True, timeout=20, check=True
+        ["gpspipe", "-w", "-n", "6", f"127.0.0.1:{gpsd.port}"], capture_output=True, timeout=PATIENCE_S, check=True
     )
     classes = [json.loads(line)["class"] for line in got.stdout.splitlines()]
     assert classes[:3] == ["VERSION", "DEVICES", "WATCH"]

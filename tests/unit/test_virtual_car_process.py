@@ -10,6 +10,8 @@ from pathlib import Path
 
 import serial
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "components.virtual_car"]
 
@@ -38,11 +40,11 @@ def test_it_says_where_everything_is_and_ends_when_it_is_told() -> None:
         "obd", "obd_tcp", "gpsd", "modem", "control", "vin", "iccid", "imei", "t0_ms", "adapter_version",
     ]  # fmt: skip
     assert abs(int(str(ready["t0_ms"])) / 1_000 - time.time()) < 30
-    with serial.Serial(str(ready["obd"]), timeout=5) as line:
+    with serial.Serial(str(ready["obd"]), timeout=PATIENCE_S) as line:
         line.write(b"ATI\r")
         assert line.read_until(b">") == b"ATI\rELM327 v1.5\r\r>"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -51,7 +53,7 @@ def test_it_ends_with_the_process_that_holds_its_stdin() -> None:
     device = str(first_line(process)["obd"])
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()

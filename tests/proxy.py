@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 HOST: Final = "127.0.0.1"
 _PIECE: Final = 65_536
@@ -76,6 +76,8 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Who waits for a call hears of the end by this, not by `close`.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
         self._flowing.set()
@@ -96,22 +98,26 @@ class Proxy:
         try:
             far = socket.create_connection((HOST, self._target), timeout=5)
         except OSError:
-            _end(near)
+            near.close()
             return
         far.settimeout(None)
         with self._guard:
             self._live |= {near, far}
         if self._cut:
             self._end_all()
+        self.carry(near, far)
+        with self._guard:
+            self._live -= {near, far}
+        near.close()
+        far.close()
+
+    def carry(self, near: socket.socket, far: socket.socket) -> None:
+        """Hand on what comes, both ways, until one end is gone; both are closed then."""
         watch = self._watch() if self._watch is not None else None
         back = threading.Thread(target=self._pump, args=(far, near, "down", watch), daemon=True)
         back.start()
         self._pump(near, far, "up", watch)
         back.join()
-        with self._guard:
-            self._live -= {near, far}
-        near.close()
-        far.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction, watch: Watch | None) -> None:
         with suppress(OSError):
@@ -122,20 +128,21 @@ class Proxy:
                 half = 0
                 if self._halved == direction:
                     half = (len(piece) + 1) // 2
-                    _hand_on(piece[:half], direction, sink, watch)
+                    self._hand_on(piece[:half], direction, sink, watch)
                     self.stall()
                     self._flowing.wait()
-                _hand_on(piece[half:], direction, sink, watch)
+                self._hand_on(piece[half:], direction, sink, watch)
         _end(source)
         _end(sink)
 
+    def _hand_on(self, piece: bytes, direction: Direction, sink: socket.socket, watch: Watch | None) -> None:
+        if sink not in self._live:
+            raise ConnectionAbortedError("cut, or ended for what it has lost: so is what came in meanwhile")
+        if watch is not None:
+            watch(direction, piece)
+        sink.sendall(piece)
 
-def _hand_on(piece: bytes, direction: Direction, sink: socket.socket, watch: Watch | None) -> None:
-    if watch is not None:
-        watch(direction, piece)
-    sink.sendall(piece)
 
-
-def _end(one: Any) -> None:  # noqa: ANN401 - a socket; typed so that a closed one passes
+def _end(one: socket.socket) -> None:
     with suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
