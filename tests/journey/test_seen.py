@@ -143,4 +143,4 @@ def test_who_is_told_to_end_tells_its_service_manager(seen: Seen) -> None:
     for end, manager in seen.managers.items():
         manager.heard()
         seen.processes[end].popen.terminate()
-        until(lambda manager=manager: "STOPPING=1" in manager.heard(), 30, f"the last word of {end}")  # type: ignore[misc]
+        until(lambda manager=manager: "STOPPING=1" in manager.heard(), f"the last word of {end}")  # type: ignore[misc]
