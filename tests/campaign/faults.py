@@ -4,8 +4,10 @@ A fault breaks something, waits until that has had its effect where it can know 
 """
 
 import signal
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Final, Literal
 
 from tests.campaign.fault import (
@@ -357,11 +359,13 @@ def suspended(device: str, for_s: float) -> Fault:
     """A device is shut out, and let in again: what it says meanwhile waits on its card."""
 
     def run(ground: Ground, oracle: Oracle) -> None:
+        before = _shut_out(ground, device)
         at_home(ground, "device", "suspend", device)
         since_ms = time.time_ns() // 1_000_000 + _TAKES_EFFECT_MS
         try:
             time.sleep(for_s)
             _one_more_packet(oracle.spools[device])
+            reached(lambda: _shut_out(ground, device) > before, f"the router has ended {device}'s session")
         except NotInTimeError as error:
             raise NotReachedError(str(error)) from error
         finally:
@@ -369,6 +373,14 @@ def suspended(device: str, for_s: float) -> Fault:
             at_home(ground, "device", "resume", device)
 
     return fault("suspension", f"{device} suspended for {for_s:.0f} s", [device], run)
+
+
+def _shut_out(ground: Ground, device: str) -> int:
+    """Return how often the router's log says that it ended a device's session, or did not let it join."""
+    log = f"file:{ground.fleet.home.router_audit}?mode=ro"
+    said = "SELECT count(*) FROM audit WHERE subject = ? AND action IN ('session.ended', 'join.refused')"
+    with closing(sqlite3.connect(log, uri=True, timeout=10)) as db:
+        return int(db.execute(said, (device,)).fetchone()[0])
 
 
 def clock_jumps(device: str, years: int) -> Fault:

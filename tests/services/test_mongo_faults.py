@@ -1,8 +1,9 @@
 """A MongoDB that steps down, loses the connection or its answer: no receipt that the store does not bear out."""
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.sealed import KID, Known, plain, sealed, server
 from tests.services.mongo_wire import Fault, MongoWire
 from tests.services.servers import Server
 
+T = TypeVar("T")
 WHENEVER = 1_000
 
 
@@ -25,7 +27,13 @@ def refusal(code: int, name: str, **more: object) -> dict[str, object]:
 
 
 def unsure(code: int, name: str, **more: object) -> dict[str, object]:
-    return {"ok": 1.0, "n": 3, "writeConcernError": {"code": code, "codeName": name, "errmsg": name}, **more}
+    return {
+        "ok": 1.0,
+        "n": 3,
+        "nModified": 3,
+        "writeConcernError": {"code": code, "codeName": name, "errmsg": name},
+        **more,
+    }
 
 
 AGAIN = {"errorLabels": ["RetryableWriteError"]}
@@ -145,9 +153,18 @@ def test_what_is_not_surely_marked_as_fed_is_told_as_away_and_marked_when_it_is_
     with pytest.raises(UnavailableError):
         archive.mark_fed([plain(0).id])
     wire.fault = lambda _name, _document: None
-    assert {plain(1).id} <= {one.id for one in archive.pending(8, 9)} <= {plain(0).id, plain(1).id}
+    pending = {one.id for one in when_back(lambda: archive.pending(8, 9))}
+    assert {plain(1).id} <= pending <= {plain(0).id, plain(1).id}
     archive.mark_fed([plain(0).id])
     assert [one.id for one in archive.pending(8, 9)] == [plain(1).id]
+
+
+def when_back(call: Callable[[], T]) -> T:
+    """Call it until the driver has found the server again, and return what it gave."""
+    for _ in range(20):
+        with suppress(UnavailableError):
+            return call()
+    return call()
 
 
 def test_a_search_ends_at_the_server_before_its_asker_gives_up(own_mongodb: Server, name: str) -> None:
