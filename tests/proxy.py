@@ -15,6 +15,13 @@ _PIECE: Final = 65_536
 Direction = Literal["up", "down"]
 """`up` is from who connected to the server behind the proxy."""
 Watch = Callable[[Direction, bytes], None]
+Which = Callable[[bytes], bool]
+"""Tells the pieces that are meant from others."""
+
+
+def whatever(_piece: bytes) -> bool:
+    """Every piece is meant."""
+    return True
 
 
 class Proxy:
@@ -33,7 +40,8 @@ class Proxy:
         self._live: set[socket.socket] = set()
         self._cut = False
         self._muted: Direction | None = None
-        self._halved: Direction | None = None
+        self._halved: tuple[Direction, Which] | None = None
+        self._expected: tuple[Direction, Which, threading.Event] | None = None
         self._flowing = threading.Event()
         self._flowing.set()
 
@@ -51,9 +59,15 @@ class Proxy:
         """Hand nothing on, until `heal`; nothing is lost."""
         self._flowing.clear()
 
-    def halve(self, direction: Direction) -> None:
-        """Stall in the middle of what goes this way next: half of it is handed on, the rest waits for `heal`."""
-        self._halved = direction
+    def halve(self, direction: Direction, which: Which = whatever) -> None:
+        """Stall in the middle of what is meant: half of the next such piece is handed on, the rest waits for `heal`."""
+        self._halved = direction, which
+
+    def expect(self, direction: Direction, which: Which) -> threading.Event:
+        """Return what is set as soon as such a piece comes this way, to be handed on or lost; `heal` ends that."""
+        seen = threading.Event()
+        self._expected = direction, which, seen
+        return seen
 
     @property
     def is_stalled(self) -> bool:
@@ -68,7 +82,7 @@ class Proxy:
         """Be a wire again. A connection that has lost something is ended, as its two ends do not agree any more."""
         if self._muted is not None:
             self._end_all()
-        self._muted, self._halved, self._cut = None, None, False
+        self._muted, self._halved, self._expected, self._cut = None, None, None, False
         self._flowing.set()
 
     def __enter__(self) -> Self:
@@ -123,10 +137,11 @@ class Proxy:
         with suppress(OSError):
             while piece := source.recv(_PIECE):
                 self._flowing.wait()
+                self._notice(direction, piece)
                 if self._muted == direction:
                     continue
                 half = 0
-                if self._halved == direction:
+                if self._halved is not None and self._halved[0] == direction and self._halved[1](piece):
                     half = (len(piece) + 1) // 2
                     self._hand_on(piece[:half], direction, sink, watch)
                     self.stall()
@@ -141,6 +156,12 @@ class Proxy:
         if watch is not None:
             watch(direction, piece)
         sink.sendall(piece)
+
+    def _notice(self, direction: Direction, piece: bytes) -> None:
+        if self._expected is not None:
+            way, which, seen = self._expected
+            if way == direction and which(piece):
+                seen.set()
 
 
 def _end(one: socket.socket) -> None:

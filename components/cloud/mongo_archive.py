@@ -13,7 +13,7 @@ from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
-from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, WriteConcern
+from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -190,8 +190,10 @@ class MongoArchive(MongoArchiveReader):
 
     def mark_fed(self, ids: Sequence[str]) -> None:
         """See Archive."""
+        marks = [UpdateOne({"_id": id_}, {"$set": {"feed": "done"}}) for id_ in ids]
         with _unavailable():
-            self._packets.update_many({"_id": {"$in": list(ids)}}, {"$set": {"feed": "done"}})
+            if marks:
+                self._packets.bulk_write(marks, ordered=False)
 
 
 def _of(device: str, account: str | None) -> dict[str, object]:
@@ -223,14 +225,20 @@ def _put(collection: MongoCollection[dict[str, Any]], documents: Mapping[str, Ma
         if details.get("writeConcernErrors") or any(fault["code"] != DUPLICATE_KEY for fault in faults):
             raise
         ids = list(documents)
-        there = [ids[fault["index"]] for fault in faults]
-        found = collection.find({"_id": {"$in": there}}, {"plaintext_sha256": True}, max_time_ms=QUERY_MS)
-        hashes = {str(x["_id"]): str(x.get("plaintext_sha256", "")) for x in found}
-        if len(hashes) != len(there):
-            # Someone is writing it at this moment: it is there, and not yet for good.
-            raise UnavailableError("MongoDB: a packet is not on the majority's disks yet") from error
-        return hashes
+        return {id_: _hash(collection, id_) for id_ in (ids[fault["index"]] for fault in faults)}
     return {}
+
+
+def _hash(collection: MongoCollection[dict[str, Any]], id_: str) -> str:
+    """Return the `plaintext_sha256` of a document that is there, and is there for good; UnavailableError if it is not.
+
+    They are few, and asked for one by one, which needs no more than the one index that every server has.
+    """
+    found = collection.find_one({"_id": id_}, {"plaintext_sha256": True}, max_time_ms=QUERY_MS)
+    if found is None:
+        # Someone is writing it at this moment.
+        raise UnavailableError("MongoDB: a packet is not on the majority's disks yet")
+    return str(found.get("plaintext_sha256", ""))
 
 
 def _judge(packet: StoredPacket, first: StoredPacket, there: Mapping[str, str]) -> Outcome:

@@ -1,6 +1,6 @@
 """An edge or a persister that is killed at a named point: a test program, as the product has no such points.
 
-python -m tests.campaign.doomed KILL|TERM POINT NTH persist|edge --config FILE
+python -m tests.campaign.doomed KILL|TERM POINT NTH persist|edge|edge rekey --config FILE
 
 A point is a call of one method of one store, which is where the law of receipts is kept: the process sends itself the
 signal before that call begins or after it has returned, the NTH time that it is made with something in hand.
@@ -24,7 +24,7 @@ class Point:
         when: `half`: after the first half of what was in hand is done.
     """
 
-    role: Literal["edge", "persist"]
+    role: Literal["edge", "persist", "rekey"]
     where: str
     when: Literal["before", "after", "half"]
 
@@ -54,6 +54,9 @@ POINTS: Final = {
     "feed.half_published": Point("persist", f"{_FEED}.publish", "half"),
     "feed.before_mark": Point("persist", f"{_ARCHIVE}.mark_fed", "before"),
     "feed.after_mark": Point("persist", f"{_ARCHIVE}.mark_fed", "after"),
+    "rekey.not_answered": Point("persist", "components.cloud.sqlite_registry:Registry.rekey_device", "after"),
+    # The server has taken the new key; its file waits beside the old one.
+    "rekey.not_taken_up": Point("rekey", "pathlib:Path.replace", "before"),
 }
 
 

@@ -4,116 +4,154 @@ A fault breaks something, waits until that has had its effect where it can know 
 """
 
 import signal
-import subprocess
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Final, Literal
 
+from tests.campaign.fault import (
+    REACH_S,
+    Fault,
+    NotHereError,
+    NotReachedError,
+    Shown,
+    at_home,
+    fault,
+    is_packet,
+    lasts,
+    packet_is_stored,
+    reached,
+    something_shown,
+)
 from tests.campaign.ground import (
     CARS,
     FAKETIME,
-    PERIOD_S,
     PERSISTERS,
     SMALL_DISK_CAR,
     Ground,
     NotInTimeError,
-    patience,
     until,
 )
 from tests.campaign.oracle import Oracle
 from tests.campaign.spools import Spool
-from tests.commands import odograph
-from tests.proxy import Direction
+from tests.proxy import Direction, Which, whatever
 
-_REACH_S: Final = 40.0
-"""A doomed process reaches its point within this, unless what else is broken keeps it from there."""
 _TAKES_EFFECT_MS: Final = 2_000
 """What a persister had in hand when a device was shut out may still be stored."""
 _LOOK_EVERY_S: Final = 0.1
 _TIDIED_S: Final = 1.0
 """When the card has room again, the edge is done with making some within this."""
 _BOTH: Final = tuple(PERSISTERS)
+_HEARD_BY_BOTH: Final = CARS[:2]
 
 
-class NotReachedError(Exception):
-    """The fault did not have its effect: the round proved nothing."""
-
-
-class CommandError(Exception):
-    """A command of ours did not go well though nothing stood in its way."""
-
-
-class NotHereError(Exception):
-    """This machine does not let it be done."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One round.
-
-    Attributes:
-        kind: What it is counted as.
-        name: What it did to whom; the same seed gives the same names.
-        targets: The parts and connections that nobody else may touch meanwhile.
-        run: Breaks and mends; NotReachedError when it had no effect, NotHereError when it cannot be done.
-    """
-
-    kind: str
-    name: str
-    targets: frozenset[str]
-    run: Callable[[Ground, Oracle], None]
-
-
-def _fault(kind: str, name: str, targets: Sequence[str], run: Callable[[Ground, Oracle], None]) -> Fault:
-    return Fault(kind, name, frozenset(targets), run)
-
-
-def killed(parts: Sequence[str], after_s: float, down_s: float, name: str = "") -> Fault:
+def killed(
+    parts: Sequence[str], after_s: float, down_s: float, name: str = "", shown: Shown = something_shown
+) -> Fault:
     """SIGKILL at some moment; started again after a while."""
 
-    def run(ground: Ground, _: Oracle) -> None:
+    def run(ground: Ground, oracle: Oracle) -> None:
         time.sleep(after_s)
         for part in parts:
             ground.kill(part)
-        time.sleep(down_s)
-        for part in parts:
-            ground.start(part)
+        try:
+            lasts(ground, oracle, down_s, shown)
+        finally:
+            for part in parts:
+                ground.start(part)
 
-    return _fault("SIGKILL", name or f"kill {' and '.join(parts)} for {down_s:.1f} s", parts, run)
+    return fault("SIGKILL", name or f"kill {' and '.join(parts)} for {down_s:.1f} s", parts, run)
 
 
-def hung(part: str, for_s: float, name: str = "") -> Fault:
+def power_cut(device: str) -> Fault:
+    """SIGKILL of an edge that has just recorded something, and so is about to record the next."""
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        spool = oracle.spools[device]
+        until(spool.look, 10, f"the spool of {device}")
+        before = _recorded(spool)
+        reached(lambda: spool.look() and _recorded(spool) > before, f"{device} records")
+        ground.kill(device)
+        ground.start(device)
+
+    return fault("SIGKILL", "power cut while recording", [device], run)
+
+
+def hung(part: str, for_s: float, name: str = "", shown: Shown = something_shown) -> Fault:
     """SIGSTOP for a while."""
 
-    def run(ground: Ground, _: Oracle) -> None:
+    def run(ground: Ground, oracle: Oracle) -> None:
         ground.stop(part)
-        time.sleep(for_s)
-        ground.resume(part)
+        try:
+            lasts(ground, oracle, for_s, shown)
+        finally:
+            ground.resume(part)
 
-    return _fault("SIGSTOP", name or f"stop {part} for {for_s:.1f} s", [part], run)
+    return fault("SIGSTOP", name or f"stop {part} for {for_s:.1f} s", [part], run)
 
 
-def half_a_frame(wire: str, way: Direction, for_s: float, *, goes_on: bool, name: str = "") -> Fault:
+def one_of_two_late(late: str, other: str) -> Fault:
+    """Both persisters have a packet; one hangs with it until the other has stored it and said so, then says so too."""
+
+    def run(ground: Ground, oracle: Oracle) -> None:
+        ground.stop(late)
+        before = {*oracle.answered[late], *oracle.answered[other]}
+
+        def by_other() -> set[str]:
+            return {id_ for id_ in oracle.answered[other].copy() if id_ and id_.startswith(_HEARD_BY_BOTH)} - before
+
+        try:
+            reached(lambda: bool(by_other()), f"{other} stores a packet that {late} has in hand")
+        finally:
+            twice = by_other()
+            ground.resume(late)
+        reached(lambda: bool(twice & oracle.answered[late].keys()), f"{late} says so too")
+
+    parts = [late, other, "router", "ferretdb"]
+    wires = [f"{part}-{to}" for part in (late, other) for to in ("router", "ferretdb")]
+    return fault("SIGSTOP", "two persisters hold the same packet, one of them late", [*parts, *wires], run)
+
+
+def half_a_frame(
+    wire: str, way: Direction, for_s: float, *, goes_on: bool, name: str = "", which: Which = whatever
+) -> Fault:
     """A connection stalls in the middle of a frame (of TLS, on a car's), and then goes on, or is cut there."""
 
     def run(ground: Ground, _: Oracle) -> None:
         proxy = ground.proxies[wire]
-        proxy.halve(way)
+        proxy.halve(way, which)
         try:
-            until(lambda: proxy.is_stalled, _REACH_S, f"a frame goes {way} {wire}")
+            reached(lambda: proxy.is_stalled, f"a frame goes {way} {wire}")
             time.sleep(for_s)
             if not goes_on:
                 proxy.cut()
-        except NotInTimeError as error:
-            raise NotReachedError(str(error)) from error
         finally:
             proxy.heal()
 
     then = "goes on" if goes_on else "is cut"
     words = f"{wire} stalls half way through a frame {way} for {for_s:.1f} s and {then}"
-    return _fault("connection: half a frame", name or words, [wire], run)
+    return fault("connection: half a frame", name or words, [wire, *_ends(wire, which)], run)
+
+
+def lost(wire: str, way: Direction, which: Which, name: str) -> Fault:
+    """What is meant goes one way, is taken for sent and does not arrive; then the connection breaks."""
+
+    def run(ground: Ground, _: Oracle) -> None:
+        proxy = ground.proxies[wire]
+        meant = proxy.expect(way, which)
+        proxy.mute(way)
+        try:
+            reached(meant.is_set, name)
+        finally:
+            proxy.heal()
+
+    return fault(f"connection: lose {way}", name, [wire, *_ends(wire, which)], run)
+
+
+def _ends(wire: str, which: Which) -> list[str]:
+    """Return the parts that nobody else may touch while something that is meant is to go through a wire."""
+    return [] if which is whatever else [*wire.split("-"), "router", "ferretdb"]
 
 
 def broken_wire(wire: str, how: Literal["cut", "stall", "lose up", "lose down"], for_s: float, name: str = "") -> Fault:
@@ -130,7 +168,7 @@ def broken_wire(wire: str, how: Literal["cut", "stall", "lose up", "lose down"],
         time.sleep(for_s)
         proxy.heal()
 
-    return _fault(f"connection: {how}", name or f"{how} {wire} for {for_s:.1f} s", [wire], run)
+    return fault(f"connection: {how}", name or f"{how} {wire} for {for_s:.1f} s", [wire], run)
 
 
 def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "", needs: Sequence[str] = ()) -> Fault:
@@ -145,15 +183,13 @@ def dies_at(point: str, parts: Sequence[str], nth: int = 1, name: str = "", need
             ground.start_doomed(part, point, nth)
         # Of two persisters the one may leave the other nothing to do: one that dies is what is wanted.
         try:
-            until(lambda: any(map(ground.died, parts)), _REACH_S, point)
-        except NotInTimeError as error:
-            raise NotReachedError(str(error)) from error
+            reached(lambda: any(map(ground.died, parts)), point)
         finally:
             for part in parts:
                 ground.kill(part)
                 ground.start(part)
 
-    return _fault("crash point", name or f"{point} of {' and '.join(parts)}, time {nth}", [*parts, *needs], run)
+    return fault("crash point", name or f"{point} of {' and '.join(parts)}, time {nth}", [*parts, *needs], run)
 
 
 def ended(part: str) -> Fault:
@@ -165,7 +201,7 @@ def ended(part: str) -> Fault:
             oracle.violations.append(f"{part} ended with {code} at SIGTERM")
         ground.start(part)
 
-    return _fault("SIGTERM", f"SIGTERM to {part}", [part], run)
+    return fault("SIGTERM", f"SIGTERM to {part}", [part], run)
 
 
 def ended_in_mid_batch(part: str) -> Fault:
@@ -173,24 +209,22 @@ def ended_in_mid_batch(part: str) -> Fault:
 
     def run(ground: Ground, oracle: Oracle) -> None:
         ground.kill(part)
-        before = oracle.answered[part]
+        before = oracle.answered[part].total()
         ground.start_doomed(part, "persister.before_insert", how="TERM")
         try:
-            until(lambda: ground.ended(part) is not None, _REACH_S, "it has ended")
-        except NotInTimeError as error:
-            raise NotReachedError(str(error)) from error
+            reached(lambda: ground.ended(part) is not None, "it has ended")
         finally:
             code = ground.ended(part)
             ground.kill(part)
             ground.start(part)
         if code != 0:
             oracle.violations.append(f"{part} ended with {code} at SIGTERM in mid-batch")
-        if oracle.answered[part] == before:
+        if oracle.answered[part].total() == before:
             oracle.violations.append(f"{part} ended at SIGTERM without a receipt for the batch in hand")
 
     # Without these there is neither a batch nor a way for its receipts.
     others = ["router", "ferretdb", f"{part}-router", f"{part}-ferretdb"]
-    return _fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part, *others], run)
+    return fault("SIGTERM", f"SIGTERM to {part} in mid-batch", [part, *others], run)
 
 
 def full_disk(for_s: float, *, killed_too: bool = False) -> Fault:
@@ -203,7 +237,9 @@ def full_disk(for_s: float, *, killed_too: bool = False) -> Fault:
         spool.was_full = True
         # What is forgotten now must have been seen before.
         with ground.full_disk():
+            room = _ballast(spool)
             _look_for(spool, for_s)
+            reached(lambda: spool.look() and _ballast(spool) != room, "its edge finds the card full")
             if killed_too:
                 ground.kill(SMALL_DISK_CAR)
                 ground.start(SMALL_DISK_CAR)
@@ -211,7 +247,7 @@ def full_disk(for_s: float, *, killed_too: bool = False) -> Fault:
         _look_for(spool, _TIDIED_S)
 
     words = "and its edge killed" if killed_too else f"for {for_s:.1f} s"
-    return _fault("full disk", f"card full {words}", [SMALL_DISK_CAR], run)
+    return fault("full disk", f"card full {words}", [SMALL_DISK_CAR], run)
 
 
 def full_disk_of_unsent(for_s: float) -> Fault:
@@ -227,7 +263,19 @@ def full_disk_of_unsent(for_s: float) -> Fault:
         finally:
             ground.proxies[wire].heal()
 
-    return _fault("full disk", "card full of packets that nobody hears of", [SMALL_DISK_CAR, wire], run)
+    return fault("full disk", "card full of packets that nobody hears of", [SMALL_DISK_CAR, wire], run)
+
+
+def _recorded(spool: Spool) -> int:
+    return sum(map(len, spool.times.values()))
+
+
+def _ballast(spool: Spool) -> int:
+    """Return which file keeps room for a full card, 0 where none does: an edge that finds its card full lets it go."""
+    try:
+        return (spool.directory / "ballast").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _look_for(spool: Spool, for_s: float) -> None:
@@ -239,24 +287,27 @@ def _look_for(spool: Spool, for_s: float) -> None:
 
 def feed_away(for_s: float) -> Fault:
     """Kafka is down for longer than its driver waits."""
-    return killed(["kafka"], 0.0, for_s, f"feed away for {for_s:.0f} s")
+    return killed(["kafka"], 0.0, for_s, f"feed away for {for_s:.0f} s", packet_is_stored)
 
 
 def no_persister(*, router_too: bool = False) -> Fault:
-    """Nobody subscribes: the router takes packets, and nobody has them; in the end it may die with them."""
+    """Nobody subscribes: the router takes a packet, and nobody has it; in the end it may die with it."""
     parts = (*_BOTH, "router") if router_too else _BOTH
+    wire = f"{CARS[0]}-router"
 
     def run(ground: Ground, _: Oracle) -> None:
         for part in _BOTH:
             ground.kill(part)
-        time.sleep(PERIOD_S + 1.0)
-        if router_too:
-            ground.kill("router")
-        for part in reversed(parts):
-            ground.start(part)
+        try:
+            reached(ground.proxies[wire].expect("up", is_packet).is_set, f"{CARS[0]} publishes a packet")
+            if router_too:
+                ground.kill("router")
+        finally:
+            for part in reversed(parts):
+                ground.start(part)
 
     name = "the router has packets that nobody subscribed to, and dies" if router_too else "no persister subscribed"
-    return _fault("SIGKILL", name, parts, run)
+    return fault("SIGKILL", name, [*_BOTH, "router", CARS[0], wire], run)
 
 
 def dead_letter_without_receipt() -> Fault:
@@ -271,16 +322,14 @@ def dead_letter_without_receipt() -> Fault:
         oracle.broken_seals += 1
         ground.start_doomed(car, "seal.broken")
         try:
-            until(lambda: all(map(ground.died, _BOTH)), _REACH_S, "both have kept the dead letter")
-        except NotInTimeError as error:
-            raise NotReachedError(str(error)) from error
+            reached(lambda: all(map(ground.died, _BOTH)), "both have kept the dead letter")
         finally:
             for part in (*_BOTH, car):
                 ground.kill(part)
                 ground.start(part)
 
     needs = ["router", "ferretdb", f"{CARS[0]}-router"]
-    return _fault("crash point", "dead letter written, no receipt", [*_BOTH, CARS[0], *needs], run)
+    return fault("crash point", "dead letter written, no receipt", [*_BOTH, CARS[0], *needs], run)
 
 
 def corrupt(file: Literal["outbox.db", "readings.db"], device: str, *, running: bool = False) -> Fault:
@@ -303,60 +352,35 @@ def corrupt(file: Literal["outbox.db", "readings.db"], device: str, *, running: 
         until(lambda: set(car.spool.glob(f"{file}.corrupt-*")) - before, 30, f"{file} of {device} is set aside")
 
     when = "while its edge runs" if running else "when its edge starts"
-    return _fault("corrupt file", f"{file} of {device} is garbage {when}", [device], run)
+    return fault("corrupt file", f"{file} of {device} is garbage {when}", [device], run)
 
 
 def suspended(device: str, for_s: float) -> Fault:
     """A device is shut out, and let in again: what it says meanwhile waits on its card."""
 
     def run(ground: Ground, oracle: Oracle) -> None:
-        _at_home(ground, "device", "suspend", device)
+        before = _shut_out(ground, device)
+        at_home(ground, "device", "suspend", device)
         since_ms = time.time_ns() // 1_000_000 + _TAKES_EFFECT_MS
-        time.sleep(for_s)
-        oracle.shut_out.append((device, since_ms, time.time_ns() // 1_000_000))
-        _at_home(ground, "device", "resume", device)
-
-    return _fault("suspension", f"{device} suspended for {for_s:.0f} s", [device], run)
-
-
-def rotated_keys() -> Fault:
-    """The server gets new keys while packets flow; every car learns of them, whatever else is broken just now."""
-
-    def run(ground: Ground, _: Oracle) -> None:
-        _at_home(ground, "keys", "rotate")
         try:
-            until(lambda: len(ground.ignorant()) < len(CARS), _REACH_S, "a car has the new keys")
-        except NotInTimeError as error:
-            raise NotReachedError(str(error)) from error
-
-    return _fault("keys", "server keys rotated", ["keys"], run)
-
-
-def rekeyed(device: str, cut_short_s: float) -> Fault:
-    """A device gets another key: the command is killed at some moment, and run again until it says that it is done."""
-
-    def run(ground: Ground, _: Oracle) -> None:
-        car = ground.car(device)
-        key = car.directory / "device.key"
-        before = key.read_bytes()
-        command = ["edge", "rekey", "--config", car.config]
-        with suppress(subprocess.TimeoutExpired):
-            odograph(*command, timeout_s=cut_short_s)
-        try:
-            until(lambda: odograph(*command).returncode == 0, 2 * _REACH_S, f"{device} has another key")
+            time.sleep(for_s)
+            _one_more_packet(oracle.spools[device])
+            reached(lambda: _shut_out(ground, device) > before, f"the router has ended {device}'s session")
         except NotInTimeError as error:
             raise NotReachedError(str(error)) from error
         finally:
-            # The one that runs goes on with the old key; it records, and does not join.
-            ground.kill(device)
-            ground.start(device)
-        if key.read_bytes() == before:
-            raise NotReachedError("the key is the same")
+            oracle.shut_out.append((device, since_ms, time.time_ns() // 1_000_000))
+            at_home(ground, "device", "resume", device)
 
-    needs = ["router", f"{device}-router"]
-    return _fault(
-        "keys", f"{device} gets another key, the change cut short after {cut_short_s:.1f} s", [device, *needs], run
-    )
+    return fault("suspension", f"{device} suspended for {for_s:.0f} s", [device], run)
+
+
+def _shut_out(ground: Ground, device: str) -> int:
+    """Return how often the router's log says that it ended a device's session, or did not let it join."""
+    log = f"file:{ground.fleet.home.router_audit}?mode=ro"
+    said = "SELECT count(*) FROM audit WHERE subject = ? AND action IN ('session.ended', 'join.refused')"
+    with closing(sqlite3.connect(log, uri=True, timeout=10)) as db:
+        return int(db.execute(said, (device,)).fetchone()[0])
 
 
 def clock_jumps(device: str, years: int) -> Fault:
@@ -382,17 +406,10 @@ def clock_jumps(device: str, years: int) -> Fault:
             ground.kill(device)
             ground.start(device)
 
-    return _fault("clock", f"the clock of {device} jumps {years:+} years", [device], run)
+    return fault("clock", f"the clock of {device} jumps {years:+} years", [device], run)
 
 
 def _one_more_packet(spool: Spool) -> None:
     until(spool.look, 10, f"the spool of {spool.device}")
     before = len(spool.sealed)
-    until(lambda: spool.look() and len(spool.sealed) > before, _REACH_S, f"{spool.device} makes a packet")
-
-
-def _at_home(ground: Ground, *arguments: str) -> None:
-    """Run a command on the server's home; it needs nobody else, so it has to go well."""
-    ended = odograph(*arguments, "--home", ground.fleet.home.path, timeout_s=60 * patience())
-    if ended.returncode:
-        raise CommandError(ended.stderr)
+    until(lambda: spool.look() and len(spool.sealed) > before, REACH_S, f"{spool.device} makes a packet")

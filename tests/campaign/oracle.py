@@ -79,7 +79,7 @@ class Oracle:
         counts: What was seen, by name.
         broken_seals: How many envelopes were sealed wrong on purpose.
         longest_s: The longest that anything took after mending, by what.
-        answered: Receipts `stored` and `duplicate`, by persister.
+        answered: Ids of packets that had a receipt `stored` or `duplicate`, how often, by persister.
         shut_out: Devices of which nothing may be taken between two moments, ms UTC.
     """
 
@@ -87,7 +87,7 @@ class Oracle:
     counts: Counter[str] = field(default_factory=Counter)
     broken_seals: int = 0
     longest_s: dict[str, float] = field(default_factory=dict)
-    answered: Counter[str] = field(default_factory=Counter)
+    answered: dict[str, Counter[str | None]] = field(default_factory=lambda: defaultdict(Counter))
     shut_out: list[tuple[str, int, int]] = field(default_factory=list)
     spools: dict[str, Spool] = field(default_factory=dict)
     _expected: dict[str, list[str]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Oracle:
                 with self._guard:
                     self.counts[f"receipts {seen.status}"] += 1
                     if seen.status in {"stored", "duplicate"}:
-                        self.answered[persister] += 1
+                        self.answered[persister][seen.packet] += 1
                         self._promised.add(seen.envelope)
                 self._check(seen, late=False)
 
@@ -169,9 +169,14 @@ class Oracle:
                 self.counts["receipts checked as they passed"] += 1
 
     @property
+    def deliveries(self) -> int:
+        """How many envelopes have come to a persister."""
+        return self._delivered.total()
+
+    @property
     def resends(self) -> int:
         """How often an envelope came to the same persister again."""
-        return sum(self._delivered.values()) - len(self._delivered)
+        return self.deliveries - len(self._delivered)
 
     def look(self) -> None:
         """Read all spools; NotInTimeError when one stays unreadable."""

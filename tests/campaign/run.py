@@ -26,7 +26,7 @@ from typing import Final
 
 from components.wire.errors import UnavailableError
 from tests.campaign import scenarios
-from tests.campaign.faults import CommandError, Fault, NotHereError, NotReachedError
+from tests.campaign.fault import CommandError, Fault, NotHereError, NotReachedError
 from tests.campaign.ground import CARS, PERSISTERS, Ground, NotInTimeError, until
 from tests.campaign.oracle import LIVE_S, Oracle
 from tests.services import servers

@@ -5,8 +5,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.campaign.doomed import POINTS
-from tests.campaign.faults import (
+from tests.campaign.fault import (
     Fault,
+    is_insert,
+    is_inserted,
+    is_packet,
+    is_receipt,
+    packet_comes,
+    packet_is_stored,
+    retry_is_said,
+)
+from tests.campaign.faults import (
     broken_wire,
     clock_jumps,
     corrupt,
@@ -20,12 +29,14 @@ from tests.campaign.faults import (
     half_a_frame,
     hung,
     killed,
+    lost,
     no_persister,
-    rekeyed,
-    rotated_keys,
+    one_of_two_late,
+    power_cut,
     suspended,
 )
 from tests.campaign.ground import CARS, PERIOD_S, PERSISTERS
+from tests.campaign.key_faults import rekeyed, rekeyed_not_answered, rekeyed_not_taken_up, rotated_keys
 
 _Draw = Callable[[random.Random], Fault]
 _BOTH: Final = tuple(PERSISTERS)
@@ -41,7 +52,7 @@ def scenarios() -> list[Fault]:
     one, other = CARS[0], CARS[1]
     stores, feed = ["router", "ferretdb"], ["router", "ferretdb", "kafka"]
     return [
-        killed([one], 0.0, 0.5, "power cut while recording"),
+        power_cut(one),
         dies_at("recorder.before_append", [other], name="power cut before a row is committed"),
         dies_at("compactor.before_commit", [one], name="compactor dies before its commit"),
         dies_at("compactor.within_commit", [CARS[2]], name="compactor dies between packet and cursor"),
@@ -51,10 +62,10 @@ def scenarios() -> list[Fault]:
         no_persister(),
         no_persister(router_too=True),
         dies_at("persister.before_insert", _BOTH, name="persister dies before insert", needs=stores),
-        broken_wire("persister_a-ferretdb", "lose down", PERIOD_S + 1.0, "insert's answer lost"),
+        lost("persister_a-ferretdb", "down", is_inserted, "insert's answer lost"),
         dies_at("persister.before_receipt", _BOTH, name="persister dies between storing and receipt", needs=stores),
-        broken_wire("persister_b-router", "lose up", PERIOD_S + 1.0, "receipt lost"),
-        hung("persister_a", PERIOD_S + 1.0, "two persisters hold the same packet, one of them late"),
+        lost("persister_b-router", "up", is_receipt, "receipt lost"),
+        one_of_two_late("persister_a", "persister_b"),
         dies_at("uplink.receipt_not_kept", [other], name="edge dies between receipt and its commit", needs=stores),
         dies_at("feed.half_published", _BOTH, name="feed dies half way", needs=feed),
         dies_at("feed.before_mark", _BOTH, name="feed dies before the mark", needs=feed),
@@ -69,17 +80,24 @@ def scenarios() -> list[Fault]:
         clock_jumps(CARS[3], 10),
         clock_jumps(one, -10),
         rotated_keys(),
-        rekeyed(CARS[2], 1.0),
+        rekeyed_not_answered(CARS[2]),
+        rekeyed_not_taken_up(CARS[3]),
         suspended(CARS[3], PERIOD_S + 1.0),
-        killed(["ferretdb"], 0.0, 3.0, "archive away"),
+        killed(["ferretdb"], 0.0, 3.0, "archive away", packet_comes),
         # Longer than its driver waits for an answer, and than it looks for a server after that.
-        hung("ferretdb", 16.0, "archive hangs"),
+        hung("ferretdb", 16.0, "archive hangs", retry_is_said),
         feed_away(12.0),
-        hung("kafka", 16.0, "feed hangs"),
+        hung("kafka", 16.0, "feed hangs", packet_is_stored),
         half_a_frame(f"{one}-router", "down", 12.0, goes_on=True, name="router stalls half way through a frame"),
-        half_a_frame(f"{other}-router", "up", 3.0, goes_on=False, name="a packet's frame is cut half way"),
-        half_a_frame("persister_a-router", "up", 3.0, goes_on=False, name="a receipt's frame is cut half way"),
-        half_a_frame("persister_b-ferretdb", "up", 3.0, goes_on=False, name="an insert is cut half way"),
+        half_a_frame(
+            f"{other}-router", "up", 3.0, goes_on=False, name="a packet's frame is cut half way", which=is_packet
+        ),
+        half_a_frame(
+            "persister_a-router", "up", 3.0, goes_on=False, name="a receipt's frame is cut half way", which=is_receipt
+        ),
+        half_a_frame(
+            "persister_b-ferretdb", "up", 3.0, goes_on=False, name="an insert is cut half way", which=is_insert
+        ),
         ended_in_mid_batch("persister_b"),
     ]
 
@@ -130,7 +148,7 @@ def _random_wire(random_: random.Random) -> Fault:
 
 
 def _random_point(random_: random.Random) -> Fault:
-    # A dead letter needs an envelope that is wrong; that is a scenario.
-    point = random_.choice([name for name in POINTS if "dead_letter" not in name])
+    # A dead letter needs an envelope that is wrong, a new key somebody who asks for it; these are scenarios.
+    point = random_.choice([name for name in POINTS if "dead_letter" not in name and "rekey" not in name])
     parts = CARS if POINTS[point].role == "edge" else _BOTH
     return dies_at(point, [random_.choice(parts)], random_.choice([1, 1, 2]))

@@ -26,7 +26,13 @@ def refusal(code: int, name: str, **more: object) -> dict[str, object]:
 
 
 def unsure(code: int, name: str, **more: object) -> dict[str, object]:
-    return {"ok": 1.0, "n": 3, "writeConcernError": {"code": code, "codeName": name, "errmsg": name}, **more}
+    return {
+        "ok": 1.0,
+        "n": 3,
+        "nModified": 3,
+        "writeConcernError": {"code": code, "codeName": name, "errmsg": name},
+        **more,
+    }
 
 
 AGAIN = {"errorLabels": ["RetryableWriteError"]}

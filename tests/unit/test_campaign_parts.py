@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import bson
 import pytest
 
 from tests.campaign import doomed
 from tests.campaign.doomed import POINTS, Point, arm
+from tests.campaign.fault import is_insert, is_inserted
 from tests.campaign.ground import patience, until
 from tests.campaign.run import plan
 from tests.campaign.scenarios import scenarios
@@ -112,6 +114,32 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
+def test_a_wire_tells_of_the_piece_that_is_expected_also_when_it_is_lost(server: socket.socket) -> None:
+    with Proxy(server.getsockname()[1]) as proxy:
+        near, far = joined(proxy, server)
+        with near, far:
+            seen = proxy.expect("up", lambda piece: b"meant" in piece)
+            near.sendall(b"other")
+            assert far.recv(9) == b"other"
+            far.sendall(b"meant")
+            assert near.recv(9) == b"meant"
+            assert not seen.is_set()
+            proxy.mute("up")
+            near.sendall(b"meant")
+            assert seen.wait(5)
+
+
+def test_an_insert_and_its_answer_are_told_from_all_else() -> None:
+    asked = [{"insert": "packets"}, {"find": "packets"}, {"update": "packets"}]
+    answers: list[dict[str, object]] = [
+        {"n": 1, "ok": 1.0},
+        {"cursor": {}, "ok": 1.0},
+        {"n": 1, "nModified": 1, "ok": 1.0},
+    ]
+    assert [is_insert(b"head" + bson.encode(one)) for one in asked] == [True, False, False]
+    assert [is_inserted(b"head" + bson.encode(one)) for one in answers] == [True, False, False]
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
     server: socket.socket, *, goes_on: bool
@@ -120,11 +148,13 @@ def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
     with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
         near, far = joined(proxy, server)
         with near, far:
-            proxy.halve("up")
+            proxy.halve("up", lambda piece: piece == b"frame")
+            near.sendall(b"other")
+            assert far.recv(9) == b"other"
             near.sendall(b"frame")
             assert far.recv(9) == b"fra"
             until(lambda: proxy.is_stalled, 5, "it stalls")
-            assert seen == [b"fra"]
+            assert seen == [b"other", b"fra"]
             if not goes_on:
                 proxy.cut()
             proxy.heal()
