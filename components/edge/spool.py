@@ -184,7 +184,8 @@ class Spool:
         gone = gone or await self.file_lane.run(self.writer.bare)
         file_id = self._reader.file_id
         last_row = await self.file_lane.run(self.writer.last_row, file_id)
-        await self.outbox_lane.run(self.outbox.follow, file_id, last_row, session, last_ms, gone)
+        floor = await self.file_lane.run(self.writer.floor)
+        await self.outbox_lane.run(self.outbox.follow, file_id, last_row, session, last_ms, gone, floor)
         await self._declare()
 
     async def _declare(self) -> None:

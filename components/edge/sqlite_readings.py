@@ -84,9 +84,6 @@ class ReadingsWriter(SpoolFile):
 
     def __init__(self, path: Path) -> None:
         self._unwritten: list[Lost] = []
-        self._next_seq = 0
-        self.file_id = 0
-        self._is_text = False
         super().__init__(path, _SCHEMA, _UPGRADES, _PAGE_BYTES)
 
     def append(self, session: str, rows: Sequence[tuple[Kind, int, Mapping[str, object]]]) -> None:
@@ -155,7 +152,10 @@ class ReadingsWriter(SpoolFile):
     def floor(self) -> int:
         """Return the first row that has not been forgotten."""
         with self._guarded():
-            return self._floor()[0]
+            floor, _ = self._floor()
+            if floor > self._next_seq:
+                raise sqlite_spool.not_ours("it has forgotten rows that were not written yet")
+            return floor
 
     def last_row(self, file_id: int) -> int:
         """Return the number of the last row that this file has, or had; the largest of all where it is another one."""
@@ -189,7 +189,7 @@ class ReadingsWriter(SpoolFile):
 
     def _begin(self) -> None:
         db = self._connection
-        self.file_id = db.execute("PRAGMA application_id").fetchone()[0]
+        self.file_id: int = db.execute("PRAGMA application_id").fetchone()[0]
         self._renumber()
         # In files that version 1 made, bodies are text for ever.
         (declared,) = db.execute("SELECT type FROM pragma_table_info('rows') WHERE name = 'body'").fetchone()
