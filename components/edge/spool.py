@@ -170,8 +170,8 @@ class Spool:
     async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
         epoch = self.outbox.epoch
         try:
-            await self._follow(session, last_ms, gone)
             self._owner.kept(await self.outbox_lane.run(self.outbox.waiting), fresh=False)
+            await self._follow(session, last_ms, gone)
             await self.compact()
         finally:
             # Where the outbox was set aside meanwhile, another is being taken up.

@@ -1,6 +1,7 @@
 """A spool over its bound, with real files of a few MB: what goes, in which order, until it is below."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,31 @@ def test_a_readings_file_that_breaks_while_a_packet_is_sealed_again_is_replaced(
     assert begun == ["session"]
 
 
+def test_a_readings_file_that_breaks_at_the_start_keeps_no_packet_of_the_last_run_from_being_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, outbox = ReadingsWriter(tmp_path / "readings.db"), SqliteOutbox(tmp_path / "outbox.db")
+    outbox.add(f"car_one/{ONE}/{minute_id(T0)}", b"sealed", "0" * 64, writer.file_id, (2, 61), end_ms=T0 + MINUTE)
+    for file in (writer, outbox):
+        file.close()
+    owner, begun, sent = Owner(), list[str](), list[Waiting]()
+    monkeypatch.setattr(owner, "begin_session", lambda: begun.append("session"))
+    monkeypatch.setattr(owner, "kept", lambda packets, **_: sent.extend(packets))
+
+    async def live() -> None:
+        spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+        with closing(sqlite3.connect(tmp_path / "readings.db", isolation_level=None)) as other:
+            other.execute("DELETE FROM floor")
+        spool.start(owner)
+        while not begun or not spool._is_settled:
+            await deferLater(reactor, 0.02)
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert sent == [Waiting(1, "0" * 64)]
+
+
 def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_is_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,10 +195,13 @@ def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_i
         raise broken(tmp_path / "outbox.db")
 
     monkeypatch.setattr(spool, "_follow", follow)
+    monkeypatch.setattr(spool, "_owner", Owner(), raising=False)
 
     async def live() -> None:
+        spool.outbox_lane.start()
         with pytest.raises(SpoolFaultError):
             await spool._take_up(ONE, T0, None)
+        await spool.outbox_lane.close()
 
     run(live)
     spool.close()
