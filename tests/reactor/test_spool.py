@@ -15,7 +15,7 @@ from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.times import minute_id
-from tests.edge_parts import ONE, T0, drive, sealer
+from tests.edge_parts import ONE, T0, TWO, drive, sealer
 from tests.wamp_peer import reactor, run
 
 KB = 1000
@@ -206,3 +206,60 @@ def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_i
     run(live)
     spool.close()
     assert not spool._is_settled
+
+
+def test_room_is_made_again_after_a_full_card_kept_a_readings_file_from_being_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, begun = Owner(), list[str]()
+    monkeypatch.setattr(owner, "begin_session", lambda: begun.append("session"))
+    spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+
+    def full(*_: object) -> None:
+        raise SpoolFaultError(tmp_path / "outbox.db", "full", sqlite3.OperationalError("database or disk is full"))
+
+    async def live() -> None:
+        spool.start(owner)
+        while not (tmp_path / "ballast").exists():
+            await deferLater(reactor, 0.02)
+        monkeypatch.setattr(spool.outbox, "follow", full)
+        spool._met(spool.writer, "corrupt")
+        assert not spool._is_settled
+        while not spool._is_settled:
+            await deferLater(reactor, 0.02)
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert begun == ["session"]
+
+
+def test_what_is_recorded_after_a_file_broke_and_no_other_could_be_made_at_once_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card that is full just then."""
+    owner, begun, kept = Owner(), list[str](), list[Waiting]()
+    monkeypatch.setattr(owner, "begin_session", lambda: begun.append("session"))
+    monkeypatch.setattr(owner, "kept", lambda packets, **_: kept.extend(packets))
+    spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+
+    def full() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def live() -> None:
+        spool.start(owner)
+        while not (tmp_path / "ballast").exists():
+            await deferLater(reactor, 0.02)
+        with monkeypatch.context() as card:
+            card.setattr(spool.writer, "_open", full)
+            with pytest.raises(sqlite3.OperationalError):
+                await spool._replace_readings()
+            while not spool._is_settled:
+                await deferLater(reactor, 0.02)
+        await spool.file_lane.run(drive, spool.writer, TWO, T0, 61)
+        await spool.compact()
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert (begun, len(kept)) == (["session"], 1)
