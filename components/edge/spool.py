@@ -170,8 +170,8 @@ class Spool:
     async def _take_up(self, session: str, last_ms: int, gone: tuple[int, int] | None) -> None:
         epoch = self.outbox.epoch
         try:
-            await self._follow(session, last_ms, gone)
             self._owner.kept(await self.outbox_lane.run(self.outbox.waiting), fresh=False)
+            await self._follow(session, last_ms, gone)
             await self.compact()
         finally:
             # Where the outbox was set aside meanwhile, another is being taken up.
@@ -184,7 +184,8 @@ class Spool:
         gone = gone or await self.file_lane.run(self.writer.bare)
         file_id = self._reader.file_id
         last_row = await self.file_lane.run(self.writer.last_row, file_id)
-        await self.outbox_lane.run(self.outbox.follow, file_id, last_row, session, last_ms, gone)
+        floor = await self.file_lane.run(self.writer.floor)
+        await self.outbox_lane.run(self.outbox.follow, file_id, last_row, session, last_ms, gone, floor)
         await self._declare()
 
     async def _declare(self) -> None:
@@ -200,13 +201,18 @@ class Spool:
         if not await self._check_lane.run(sqlite_spool.is_sound, self.writer.path):
             await self._replace_readings()
         if not await self._check_lane.run(sqlite_spool.is_sound, self.outbox.path):
-            await self.outbox_lane.run(self.outbox.renew, _UNSOUND)
-            self._met(self.outbox, "corrupt")
+            await self._replace(self.outbox, self.outbox_lane)
 
     async def _replace_readings(self) -> None:
         if self.writer.file_id == self._reader.file_id:
-            await self.file_lane.run(self.writer.renew, _UNSOUND)
-            self._met(self.writer, "corrupt")
+            await self._replace(self.writer, self.file_lane)
+
+    async def _replace(self, file: ReadingsWriter | SqliteOutbox, lane: Lane) -> None:
+        try:
+            await lane.run(file.renew, _UNSOUND)
+        finally:
+            # Where there is no room for another file, the next that is written makes it.
+            self._met(file, "corrupt")
 
     def _met(self, file: ReadingsWriter | SqliteOutbox, kind: Fault) -> None:
         if kind == "full":
@@ -224,11 +230,14 @@ class Spool:
 
     async def _leave_readings(self, session: str, now_ms: int) -> None:
         # Most of its rows can be read still, and each has its checksum.
-        pack = partial(self.compact, closing=True)
-        await errand.attempt(self._log, pack, "the last minutes of the corrupt file are lost")
-        await self.outbox_lane.run(self._reader.reopen)
-        await self._follow(session, now_ms)
-        self._is_settled = True
+        pack, epoch = partial(self.compact, closing=True), self.outbox.epoch
+        try:
+            await errand.attempt(self._log, pack, "the last minutes of the corrupt file are lost")
+            await self.outbox_lane.run(self._reader.reopen)
+            await self._follow(session, now_ms)
+        finally:
+            # As in `_take_up`; a card that is too full for this wants to be tidied, too.
+            self._is_settled = self._is_settled or self.outbox.epoch == epoch
 
     async def _tidy(self, is_full: bool) -> None:
         if is_full:

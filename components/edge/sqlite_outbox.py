@@ -102,8 +102,6 @@ class SqliteOutbox(SpoolFile):
     """
 
     def __init__(self, path: Path) -> None:
-        self.epoch = ""
-        self.ran_ms = 0
         super().__init__(path, _SCHEMA, _UPGRADES, _PAGE_BYTES)
 
     def _begin(self) -> None:
@@ -113,6 +111,8 @@ class SqliteOutbox(SpoolFile):
         metas = self._connection.execute("SELECT epoch, ran_ms FROM meta").fetchall()
         if len(metas) != 1 or not row_form.is_hex16(metas[0][0]) or not 0 <= metas[0][1] < _LARGEST:
             raise not_ours("its epoch is none")
+        self.epoch: str
+        self.ran_ms: int
         self.epoch, self.ran_ms = metas[0]
         for table, column in (("packets", "seq"), ("lost", "id"), ("sqlite_sequence", "seq")):
             # These numbers go on from the largest, which the file itself tells. SQLite's own table takes any type.
@@ -122,7 +122,15 @@ class SqliteOutbox(SpoolFile):
             if not all(type(end) is int and 0 <= end < _LARGEST for end in ends):
                 raise not_ours("its packets and losses are not numbered as they come")
 
-    def follow(self, file_id: int, last_row: int, session: str, last_ms: int, bare: tuple[int, int] | None) -> None:
+    def follow(
+        self,
+        file_id: int,
+        last_row: int,
+        session: str,
+        last_ms: int,
+        bare: tuple[int, int] | None,
+        floor: int = 0,
+    ) -> None:
         """Take packets from that readings file from now on, and declare what any other still held.
 
         Again does nothing. SpoolFaultError where what it knows of that file cannot be: there is another outbox then.
@@ -133,13 +141,18 @@ class SqliteOutbox(SpoolFile):
             session: The session that is being recorded.
             last_ms: Until when (ms UTC) rows may have been written to another file.
             bare: The time (ms UTC) of packets that waited in an outbox before this one, and cannot be made again.
+            floor: The first row that the file has not forgotten.
         """
         with self._guarded() as db, transaction(db):
-            cursor = self._cursor(file_id)[0]
+            cursor, packed_ms = self._cursor(file_id)
             if cursor < 0:
                 raise not_ours("it tells of packets that were never made")
             if cursor > last_row:
                 self._step_back(file_id, last_row)
+            elif packed_ms is not None and floor > cursor + 1:
+                # Of what it has forgotten there was a packet, says this file; no such packet was made.
+                self._declare([Lost(None, packed_ms, max(packed_ms, last_ms), "readings", None, "corrupt")])
+                self._move(file_id, floor - 1, None, packed_ms)
             for of, end_ms in db.execute("SELECT session, end_ms FROM cursors WHERE file_id <> ?", (file_id,)):
                 if not (of is None or row_form.is_hex16(of)) or not 0 <= (end_ms or 0) < row_form.MAX_MS:
                     raise not_ours("it tells of a file that never was")

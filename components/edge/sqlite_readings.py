@@ -84,9 +84,6 @@ class ReadingsWriter(SpoolFile):
 
     def __init__(self, path: Path) -> None:
         self._unwritten: list[Lost] = []
-        self._next_seq = 0
-        self.file_id = 0
-        self._is_text = False
         super().__init__(path, _SCHEMA, _UPGRADES, _PAGE_BYTES)
 
     def append(self, session: str, rows: Sequence[tuple[Kind, int, Mapping[str, object]]]) -> None:
@@ -155,7 +152,10 @@ class ReadingsWriter(SpoolFile):
     def floor(self) -> int:
         """Return the first row that has not been forgotten."""
         with self._guarded():
-            return self._floor()[0]
+            floor, _ = self._floor()
+            if floor > self._next_seq:
+                raise sqlite_spool.not_ours("it has forgotten rows that were not written yet")
+            return floor
 
     def last_row(self, file_id: int) -> int:
         """Return the number of the last row that this file has, or had; the largest of all where it is another one."""
@@ -189,7 +189,7 @@ class ReadingsWriter(SpoolFile):
 
     def _begin(self) -> None:
         db = self._connection
-        self.file_id = db.execute("PRAGMA application_id").fetchone()[0]
+        self.file_id: int = db.execute("PRAGMA application_id").fetchone()[0]
         self._renumber()
         # In files that version 1 made, bodies are text for ever.
         (declared,) = db.execute("SELECT type FROM pragma_table_info('rows') WHERE name = 'body'").fetchone()
@@ -240,16 +240,19 @@ class ReadingsReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection: sqlite3.Connection
-        self.file_id: int
-        self.reopen()
+        self._open()
 
     def reopen(self) -> None:
-        """Read the file that is in that place now."""
-        if hasattr(self, "_connection"):
-            self._connection.close()
-        self._connection = sqlite_spool.open_reader(self._path)
-        self.file_id = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        """Read the file that is in that place now; where there is none, as soon as it is needed and there is one."""
+        self._connection.close()
+        self._is_open = False
+
+    @property
+    def file_id(self) -> int:
+        """Of the file that is read."""
+        if not self._is_open:
+            self._open()
+        return self._file_id
 
     def readings_after(self, seq: int, limit: int) -> list[Row]:
         """Return rows of readings, and of losses, with a greater `seq` that are not forgotten, oldest first."""
@@ -284,9 +287,16 @@ class ReadingsReader:
         """Let go of the file."""
         self._connection.close()
 
+    def _open(self) -> None:
+        self._connection = sqlite_spool.open_reader(self._path)
+        self._file_id: int = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        self._is_open = True
+
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:
         try:
+            if not self._is_open:
+                self._open()
             yield self._connection
         except sqlite3.Error as error:
             is_broken = sqlite_spool.fault(error, self._path.parent) == "corrupt"

@@ -1,6 +1,7 @@
 """A spool over its bound, with real files of a few MB: what goes, in which order, until it is below."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.times import minute_id
-from tests.edge_parts import ONE, T0, drive, sealer
+from tests.edge_parts import ONE, T0, TWO, drive, sealer
 from tests.wamp_peer import reactor, run
 
 KB = 1000
@@ -159,6 +160,31 @@ def test_a_readings_file_that_breaks_while_a_packet_is_sealed_again_is_replaced(
     assert begun == ["session"]
 
 
+def test_a_readings_file_that_breaks_at_the_start_keeps_no_packet_of_the_last_run_from_being_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, outbox = ReadingsWriter(tmp_path / "readings.db"), SqliteOutbox(tmp_path / "outbox.db")
+    outbox.add(f"car_one/{ONE}/{minute_id(T0)}", b"sealed", "0" * 64, writer.file_id, (2, 61), end_ms=T0 + MINUTE)
+    for file in (writer, outbox):
+        file.close()
+    owner, begun, sent = Owner(), list[str](), list[Waiting]()
+    monkeypatch.setattr(owner, "begin_session", lambda: begun.append("session"))
+    monkeypatch.setattr(owner, "kept", lambda packets, **_: sent.extend(packets))
+
+    async def live() -> None:
+        spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+        with closing(sqlite3.connect(tmp_path / "readings.db", isolation_level=None)) as other:
+            other.execute("DELETE FROM floor")
+        spool.start(owner)
+        while not begun or not spool._is_settled:
+            await deferLater(reactor, 0.02)
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert sent == [Waiting(1, "0" * 64)]
+
+
 def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_is_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,11 +195,76 @@ def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_i
         raise broken(tmp_path / "outbox.db")
 
     monkeypatch.setattr(spool, "_follow", follow)
+    monkeypatch.setattr(spool, "_owner", Owner(), raising=False)
 
     async def live() -> None:
+        spool.outbox_lane.start()
         with pytest.raises(SpoolFaultError):
             await spool._take_up(ONE, T0, None)
+        await spool.outbox_lane.close()
 
     run(live)
     spool.close()
     assert not spool._is_settled
+
+
+async def is_settled(spool: Spool) -> bool:
+    """Whether it is within 10 s."""
+    for _ in range(500):
+        if spool._is_settled:
+            return True
+        await deferLater(reactor, 0.02)
+    return False
+
+
+def test_room_is_made_again_after_a_full_card_kept_a_readings_file_from_being_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = Owner()
+    monkeypatch.setattr(owner, "begin_session", lambda: None)
+    spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+
+    def full(*_: object) -> None:
+        raise SpoolFaultError(tmp_path / "outbox.db", "full", sqlite3.OperationalError("database or disk is full"))
+
+    async def live() -> list[bool]:
+        spool.start(owner)
+        found = [await is_settled(spool)]
+        monkeypatch.setattr(spool.outbox, "follow", full)
+        spool._met(spool.writer, "corrupt")
+        found += [spool._is_settled, await is_settled(spool)]
+        await spool.end()
+        spool.close()
+        return found
+
+    assert run(live) == [True, False, True]
+
+
+def test_what_is_recorded_after_a_file_broke_and_no_other_could_be_made_at_once_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card that is full just then."""
+    owner, kept = Owner(), set[int]()
+    monkeypatch.setattr(owner, "begin_session", lambda: None)
+    monkeypatch.setattr(owner, "kept", lambda packets, **_: kept.update(one.seq for one in packets))
+    spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
+
+    def full() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def live() -> None:
+        spool.start(owner)
+        await is_settled(spool)
+        await spool.file_lane.run(drive, spool.writer, ONE, T0, 90)
+        with monkeypatch.context() as card:
+            card.setattr(spool.writer, "_open", full)
+            with pytest.raises(sqlite3.OperationalError):
+                await spool._replace_readings()
+            await is_settled(spool)
+        await spool.file_lane.run(drive, spool.writer, TWO, T0 + 5 * MINUTE, 61)
+        await spool.compact()
+        await spool.end()
+        spool.close()
+
+    run(live)
+    assert len(kept) == 3

@@ -54,7 +54,8 @@ class Road:
 
     def follow(self, now_ms: int = T0 + 150_000) -> None:
         file_id = self.reader.file_id
-        self.outbox.follow(file_id, self.writer.last_row(file_id), ONE, now_ms, self.writer.bare())
+        last_row, bare, floor = self.writer.last_row(file_id), self.writer.bare(), self.writer.floor()
+        self.outbox.follow(file_id, last_row, ONE, now_ms, bare, floor)
 
     def close(self) -> None:
         for file in (self.reader, self.writer, self.outbox):
@@ -268,6 +269,31 @@ def test_a_floor_that_vanishes_under_the_recorder_costs_the_file_and_no_reading(
     assert road.readings() == {"1+0": 60, "1+1": 60, "1+2": 30}
 
 
+@pytest.mark.parametrize(("floor", "packed"), [(123, 29), (131, 21), (152, 0), (10**6, 0)])
+def test_a_floor_past_what_was_packed_is_declared_once_and_what_comes_after_is_packed(
+    spool: Path, floor: int, packed: int
+) -> None:
+    sql(f"UPDATE floor SET seq = {floor}")(spool / "readings.db")  # noqa: S608 - a test's
+    for _ in range(2):
+        road = Road(spool)
+        assert road.lost() == [Lost(None, T0 + 2 * MINUTE, T0 + 150_000, "readings", None, "corrupt")]
+        road.close()
+    road = Road(spool)
+    drive(road.writer, TWO, T0 + 5 * MINUTE, 10)
+    road.compactor.compact(closing=True)
+    rest = {"1+2": packed} if packed else {}
+    assert road.readings() == {"1+0": 60, "1+1": 60, **rest, "2+5": 10}
+
+
+def test_a_floor_that_is_raised_under_the_recorder_costs_the_file_and_is_declared(road: Road) -> None:
+    sql("UPDATE floor SET seq = 1000")(road.writer.path)
+    with pytest.raises(SpoolFaultError, match="not written yet"):
+        road.writer.floor()
+    road.reader.reopen()
+    road.follow()
+    assert road.lost() == [Lost(ONE, T0 + 2 * MINUTE, T0 + 150_000, "readings", None, "corrupt")]
+
+
 def test_tables_that_are_changed_under_a_reader_are_the_files_fault(road: Road) -> None:
     READINGS["no floor"](road.writer.path)
     with pytest.raises(SpoolFaultError):
@@ -294,6 +320,20 @@ def test_a_row_of_another_hand_costs_one_commit_and_not_all_that_follow(road: Ro
     road.compactor.compact(closing=True)
     (last,) = [one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.lost]
     assert last.lost == (Lost(ONE, T0 + 150_000, T0 + 150_001, "readings", 1, "card_error"),)
+
+
+def test_readings_that_a_locked_file_does_not_take_are_declared_with_the_next_that_it_takes(road: Road) -> None:
+    road.writer._connection.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(road.writer.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for n in (150, 151):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            road.writer.append(ONE, [reading_row(T0 + 1000 * n)])
+    other.close()
+    road.writer.append(ONE, [reading_row(T0 + 152_000)])
+    road.compactor.compact(closing=True)
+    (last,) = [one for one in (read(parse(text)) for text in packets(road.outbox).values()) if one.lost]
+    assert last.lost == (Lost(ONE, T0 + 150_000, T0 + 151_001, "readings", 2, "card_error"),)
 
 
 @pytest.mark.parametrize("body", ["5", "5.5", "zeroblob(2000000)", "''"])

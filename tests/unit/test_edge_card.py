@@ -84,6 +84,11 @@ def test_a_full_card_is_a_reason_however_small_the_spool_is() -> None:
     assert tidied({Step.SETTLED: 100}, 3 * MB, 1000 * MB, is_full=True) == [Step.SETTLED]
 
 
+@pytest.mark.parametrize("step", [Step.SETTLED, Step.UNSENT])
+def test_on_a_full_card_a_spool_over_its_bound_goes_well_below_that(step: Step) -> None:
+    assert tidied({step: 100}, 110 * MB, 100 * MB, is_full=True) == [step] * 15
+
+
 @pytest.mark.parametrize("step", [Step.UNSENT, Step.UNPACKED])
 def test_a_full_card_costs_a_young_spool_a_twentieth_of_what_is_unsent_and_only_if_nothing_else_goes(
     step: Step,
@@ -220,6 +225,7 @@ def test_a_loss_is_written_down_once_and_travels_in_the_next_packet(road: Road) 
     assert [list(one.lost) for one in made(road.outbox)] == [expected, []]
     assert lost(road.outbox) == []
     assert road.declare() == []
+    assert road.writer._connection.execute("SELECT count(*) FROM declared").fetchone() == (0,)
 
 
 def test_a_loss_whose_packet_is_lost_in_turn_is_declared_again(road: Road) -> None:

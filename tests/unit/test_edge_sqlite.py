@@ -266,6 +266,16 @@ def test_rows_are_kept_from_the_oldest_packet_that_is_here_on_whatever_its_state
     assert outbox.first_row_kept(FILE) == 40
 
 
+def test_a_file_that_was_set_aside_meanwhile_is_followed_as_far_as_its_packets_go(tmp_path: Path) -> None:
+    writer, outbox = ReadingsWriter(tmp_path / "r.db"), SqliteOutbox(tmp_path / "o.db")
+    aside = writer.file_id
+    outbox.follow(aside, 0, ONE, T0, None)
+    add(outbox, 1, file_id=aside)
+    writer.renew("torn")
+    outbox.follow(aside, writer.last_row(aside), ONE, T0, None)
+    assert outbox.cursor(aside) == 19
+
+
 def test_a_bit_that_flips_out_of_utf8_is_told_by_the_checksum_too(tmp_path: Path) -> None:
     writer = ReadingsWriter(tmp_path / "r.db")
     drive(writer, ONE, T0, 2)
