@@ -34,6 +34,16 @@ def test_the_agent_carries_nothing_of_a_server() -> None:
     assert found.stdout.strip() == ""
 
 
+def test_what_is_not_installed_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "serial", None)
+    monkeypatch.setattr(importlib, "import_module", lambda _name: __import__("serial"))
+    assert console.run(["car"]) == 1
+    line = "odograph: serial is not installed: pip install 'odograph[edge]' for a car or a laptop, "
+    assert capsys.readouterr().err.startswith(line)
+
+
 def rekeyed(path: Path, monkeypatch: pytest.MonkeyPatch, *, is_done: bool) -> KeyFile:
     """Change the key at `path`, where the router ends the old one's session before the server has answered."""
     old = read_key_file(path)
