@@ -27,6 +27,7 @@ COMMANDS: Final = {
 }
 """The commands of each module beside this file."""
 _MAX_ARGUMENT: Final = 4096
+_INSTALL: Final = "pip install 'odograph[edge]' for a car or a laptop, 'odograph[cloud,router]' for a server"
 _MODULES: Final = {command: module for module, commands in COMMANDS.items() for command in commands}
 
 
@@ -74,6 +75,9 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not say so again when it flushes at its end.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the end
+        return 1
+    except ModuleNotFoundError as error:
+        click.echo(f"odograph: {error.name} is not installed: {_INSTALL}", err=True)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004 - Twiste
 from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
+from components.console import logs
 from components.console.secrecy import keep_memory_private
 from components.keyfile import KeyFile, read_key_file
 from components.wamp_procedure import UNAVAILABLE
@@ -81,6 +82,7 @@ def blocking(work: Callable[[Any], Awaitable[T]]) -> T:
     It holds a private key, or a code.
     """
     keep_memory_private()
+    logs.silence()
     answers: list[T] = []
     errors: list[BaseException] = []
 

@@ -79,8 +79,8 @@ def enrol(router: Router, code: Code, home: Path, edge_toml: str) -> KeyFile:
 def rekey(router: Router, key_path: Path) -> KeyFile:
     """Give a device another key, at the server and in its file; return it.
 
-    The new one waits beside the old one, as `<name>.new`, until the server has it. Where an earlier run ended between
-    the two, this one finds that the server has it already.
+    The new one waits beside the old one, as `<name>.new`, until the server has it. Where an earlier run, or
+    the session, ended between the two, joining with the new one tells that the server has it already.
 
     Raises:
         RefusedError: The server does not know the device by either key, or refused.
@@ -103,7 +103,8 @@ def rekey(router: Router, key_path: Path) -> KeyFile:
         try:
             return await join_and_ask(reactor, router, by_key(old), replace)
         except RefusedError as error:
-            if not interrupted or error.reason != "authentication":
+            # The router ends the session that was joined with the old key, and may do so before the answer has come.
+            if error.reason != "session_ended" and not (interrupted and error.reason == "authentication"):
                 raise
             return await join_and_ask(reactor, router, by_key(new), nothing)
 

@@ -1,4 +1,4 @@
-"""What a running process prints: one line an event on standard error. Process wiring."""
+"""What a running process prints: one line an event on standard error; a command nothing. Process wiring."""
 
 import sys
 from typing import Any, TextIO, cast
@@ -11,6 +11,14 @@ from twisted.logger import (
     globalLogBeginner,
     textFileLogObserver,
 )
+
+
+def silence() -> None:
+    """Print nothing: a command that asks and ends says by itself what came of it.
+
+    Autobahn would print a traceback for an answer that comes after the router ended the session.
+    """
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
 
 
 def begin(level: str = "info", to: TextIO = sys.stderr) -> None:

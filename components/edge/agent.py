@@ -105,6 +105,7 @@ class Agent:
             elapsed_ms,
             self._started_ms,
         )
+        self.outside = Outside(self.device, self._spool.lost)
         self._known_sim = KnownSim()
         self._recording: Deferred[None] | None = None
         self._packed = False
@@ -305,7 +306,7 @@ class EdgeComponent(LastingComponent):
         """Return the agent, seen from outside."""
         if self._agent is None:
             raise UnavailableError("the agent has not begun")
-        return Outside(self._agent.device)
+        return self._agent.outside
 
     async def attend(self, session: ApplicationSession) -> None:
         """Deliver, and answer operators."""

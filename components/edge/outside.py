@@ -1,9 +1,9 @@
 """The agent as it is seen from outside: its counts and states under Prometheus's names, and what it lacks. Rim.
 
-It counts nothing itself: recorder, car, link, outbox and clock do, and `device` tells operators the same in words.
+It counts nothing itself: recorder, car, link, spool and clock do, and `device` tells operators the same in words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -21,9 +21,14 @@ _LEAST_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Implements metrics.View."""
+    """Implements metrics.View.
+
+    Attributes:
+        lost: How many ranges were declared lost, by reason.
+    """
 
     device: Device
+    lost: Mapping[str, int]
 
     @property
     def patience_s(self) -> float:
@@ -62,7 +67,8 @@ class Outside:
     async def _delivery(self) -> Sequence[Metric]:
         link, counts = self.device.link, await self.device.outbox_lane.run(self.device.outbox.counts)
         kept = {"waiting": counts.waiting, "receipted": counts.receipted, "rejected": counts.rejected}
-        receipts = {status: link.counts[status] for status in (*receipt.STATUSES, "bad")}
+        receipts = {status: link.counts[status] for status in receipt.STATUSES}
+        bad = {name.removeprefix("bad."): count for name, count in link.counts.items() if name.startswith("bad.")}
         oldest_s, published = await self._oldest_age_s(), link.counts["published"]
         return [
             gauge("odograph_outbox_packets", "Packets that are kept, receipted ones until they are old", kept, "state"),
@@ -70,7 +76,10 @@ class Outside:
             gauge("odograph_oldest_unsent_age_seconds", "Since the start of the oldest of them; 0 for none", oldest_s),
             gauge("odograph_in_flight_packets", "How many of them are published", link.uplink.in_flight),
             counter("odograph_publications_total", "Packets handed to the router, each time", published),
-            counter("odograph_receipts_total", "Receipts, and what was none (bad)", receipts, by="status"),
+            counter("odograph_receipts_total", "Receipts", receipts, by="status"),
+            counter("odograph_bad_receipts_total", "What came as receipts and was none", bad, by="code"),
+            counter("odograph_foreign_receipts_total", "Receipts of what does not wait here", link.counts["foreign"]),
+            counter("odograph_lost_ranges_total", "Ranges that were declared lost", self.lost, "reason"),
             gauge("odograph_router_connected", "Whether there is a session with the router", link.connected),
         ]
 

@@ -88,6 +88,8 @@ class Spool:
         self.outbox = SqliteOutbox(directory / "outbox.db")
         self._reader = ReadingsReader(directory / "readings.db")
         self._compactor = Compactor(device, self._reader, self.outbox, sealer)
+        self.lost: dict[str, int] = {}
+        """How many ranges were declared lost, by reason."""
         self._owner: Owner
         self._tidying: Deferred[None] | None = None
         self._is_settled = False
@@ -193,6 +195,7 @@ class Spool:
         losses = await self.outbox_lane.run(self.outbox.undeclared)
         session, now_ms = self._owner.moment()
         for one in await self.file_lane.run(self.writer.declare, session, now_ms, losses):
+            self.lost[one.reason] = self.lost.get(one.reason, 0) + 1
             self._log.error("lost: {one}", one=one)
             self._owner.tell("lost_range", lost_form(one))
 

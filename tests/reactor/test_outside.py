@@ -117,7 +117,7 @@ def test_the_edge_tells_its_readings_its_backlog_and_how_old_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = test_device.Bench(tmp_path)
-    view = EdgeOutside(bench.device)
+    view = EdgeOutside(bench.device, {"bound": 3})
     assert view.patience_s == 3.0
     empty = numbers(now(view.metrics()))
     assert (empty["outbox_packets", "waiting"], empty["oldest_unsent_age_seconds",]) == (0, 0)
@@ -128,6 +128,7 @@ def test_the_edge_tells_its_readings_its_backlog_and_how_old_it_is(
     compactor(ReadingsReader(tmp_path / "readings.db"), outbox).compact()
     bench.link.kept(outbox.waiting(), fresh=False)
     bench.recorder.recorded, bench.recorder.lost = 7, 2
+    bench.link.counts |= {"stored": 5, "bad": 3, "bad.grammar": 1, "bad.signature": 2, "foreign": 4}
     said = replace(bench.car.state(), rejected={"timeout": 3}, voltage_v=12.5)
     monkeypatch.setattr(bench.car, "state", lambda: said)
     bench.clock.advance(30)
@@ -139,6 +140,11 @@ def test_the_edge_tells_its_readings_its_backlog_and_how_old_it_is(
     assert {key[1]: value for key, value in told.items() if key[0] == "power_state"} == {"awake": 1, "asleep": 0}
     assert {key[1] for key, value in told.items() if key[0] == "clock_source" and value} == {"ntp"}
     assert (told["signals_without_value_total", "timeout"], told["plug_volts",]) == (3, 12.5)
+    assert told["receipts_total", "stored"] == 5
+    assert {key[1]: value for key, value in told.items() if key[0] == "bad_receipts_total"} == {
+        "grammar": 1, "signature": 2
+    }  # fmt: skip
+    assert (told["foreign_receipts_total",], told["lost_ranges_total", "bound"]) == (4, 3)
     assert told["router_connected",] == 0
     assert view.unready() == ["no session with the router"]
     bench.recorder.trouble = "disk is full"

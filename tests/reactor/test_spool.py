@@ -28,6 +28,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.told: list[dict[str, object]] = []
+        self.lost: dict[str, int] = {}
 
     def moment(self) -> tuple[str, int]:
         return ONE, T0 + 10_000 * MINUTE
@@ -75,6 +76,7 @@ def tidied(directory: Path, max_bytes: int) -> Owner:
     async def live() -> None:
         spool = Spool(reactor, directory, 10**9, max_bytes, "car_one", sealer())
         spool.start(owner)
+        owner.lost = spool.lost
         # The first tidying takes the ballast when it is done.
         while not (directory / "ballast").exists():
             await deferLater(reactor, 0.02)
@@ -125,6 +127,7 @@ def test_the_oldest_packets_without_a_receipt_go_last_and_each_is_declared(tmp_p
     assert 0 < waiting < PACKETS - 100
     assert sum(one["count"] for one in owner.told if isinstance(one["count"], int)) == PACKETS - 100 - waiting
     assert {(one["event"], one["what"], one["reason"]) for one in owner.told} == {("lost_range", "packets", "bound")}
+    assert owner.lost == {"bound": len(owner.told)}
     assert sqlite_spool.used_bytes(tmp_path) <= 800 * KB
 
 
