@@ -102,7 +102,7 @@ def _table(table: Mapping[str, object], shape: type[T], at: str, base: Path, fau
     names, before = [one.name for one in fields(shape)], len(faults)  # type: ignore[arg-type]
     for key in sorted(table.keys() - set(names)):
         near = difflib.get_close_matches(key[:_MAX_SHOWN], names, 1) if len(faults) < _MAX_FAULTS else []
-        faults.append(f"{at}{_key(key)}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+        faults.append(f"{at}{shown_key(key)}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
     types = get_type_hints(shape)
     found: dict[str, object] = {}
     for one in fields(shape):  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def _path(text: str, base: Path) -> Path | None:
         return None
 
 
-def _key(name: str) -> str:
+def shown_key(name: str) -> str:
     """Return a key as it may be shown: bare, or quoted and cut where it is no bare key."""
     return name if name.isidentifier() and len(name) <= _MAX_SHOWN else _shown(name)
 

@@ -18,6 +18,7 @@ from components.wire.errors import BadInputError, NotYetError, RejectedError, Un
 from components.wire.receipt import Receipt, digest
 
 RETRY_AFTER_S: Final = 10
+_REGISTRY_AWAY: Final = "registry_away"
 _POISON_ATTEMPTS: Final = 3
 _POISON_REMEMBERED: Final = 1000
 
@@ -72,13 +73,19 @@ class Persister:
         packets: list[tuple[Arrival, StoredPacket]] = []
         letters: list[tuple[Arrival, DeadLetter]] = []
         taken = weight = 0
+        away = False
         while taken < len(batch) and weight <= MAX_WEIGHT:
             arrival = batch[taken]
             taken += 1
+            if away:
+                # Not tried: a registry that is locked takes its time-out each time.
+                receipts.append((arrival, self._refusal(arrival, "retry", _REGISTRY_AWAY)))
+                continue
             try:
                 packets.append((arrival, self._judge(arrival)))
                 weight += packets[-1][1].weight
             except NotYetError as error:
+                away = error.code == _REGISTRY_AWAY
                 receipts.append((arrival, self._refusal(arrival, "retry", error.code)))
             except RejectedError as error:
                 # Not the error: its traceback would hold all that was opened of each packet of the batch.
@@ -113,7 +120,7 @@ class Persister:
             raise
         except UnavailableError as error:
             # The registry cannot be read now: that is no fault of the packet.
-            raise NotYetError("registry_away", str(error)) from error
+            raise NotYetError(_REGISTRY_AWAY, str(error)) from error
         except MemoryError as error:
             # No packet is that large: others took the memory.
             raise NotYetError("out_of_memory", type(error).__name__) from error

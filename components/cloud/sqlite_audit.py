@@ -92,8 +92,7 @@ def append(
     """Add an entry, in the caller's transaction."""
     last = head(db)
     # The counter and not the last row: a log whose end was cut must keep the gap.
-    (counted,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-    seq = max(last.seq, counted) + 1
+    seq = max(last.seq, _counted(db)) + 1
     if seq > _LAST_SEQ:
         raise BrokenChainError(seq, "can have no number: somebody else wrote to this log")
     entry = (seq, at_ms, action, by, subject, _json(detail))
@@ -139,8 +138,7 @@ def verify(db: sqlite3.Connection, expected: Head | None = None) -> Head:
             if expected.hash != hash_:
                 raise BrokenChainError(seq, "is another one than was noted: the chain was made anew")
             noted = True
-    (counted,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-    if counted > last.seq or not noted:
+    if _counted(db) > last.seq or not noted:
         raise BrokenChainError(last.seq + 1, "is missing: the log's end was cut")
     return last
 
@@ -266,6 +264,13 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
     elif found != _VERSION:
         raise ConfigError(f"{path} is not an audit log of version {_VERSION}")
+
+
+def _counted(db: sqlite3.Connection) -> int:
+    """Return how many entries SQLite has counted, those among them that are gone."""
+    (found,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    # SQLite's own table takes anything.
+    return found if type(found) is int else _LAST_SEQ if found else 0
 
 
 def _rows(db: sqlite3.Connection, since_ms: int) -> Iterator[Any]:

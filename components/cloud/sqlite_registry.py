@@ -175,8 +175,8 @@ class Registry:
             query = "SELECT id FROM device WHERE account = ? AND account <> ''"
             with self._reading():
                 return {device_id for (device_id,) in self._connection.execute(query, (account,))}
-        except UnavailableError:
-            # Of a row that is too long; looking at each by itself takes longer.
+        except ConfigError:
+            # To look at each row by itself takes longer.
             return {one.id for one in self.devices() if one.account == account != ""}
 
     def enrolling(self, name: str, now_ms: int) -> Standing | None:
@@ -453,6 +453,8 @@ class Registry:
     def _reading(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.DataError as error:
+            raise ConfigError(f"{self._path}: a row is longer than odograph writes it", RESTORE) from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self._path} cannot be read: {error}") from error
 

@@ -70,7 +70,9 @@ def run(arguments: list[str]) -> int:
         return 2
     except (click.ClickException, click.Abort, KeyboardInterrupt, OdographError) as error:
         message, code = _words(error)
-        click.echo(f"odograph: {' '.join(message.split())}", err=True)
+        # A file or the router may have had a part in it, and a terminal obeys what it is shown.
+        line = "".join(one if one.isprintable() else "\ufffd" for one in " ".join(message.split()))
+        click.echo(f"odograph: {line}", err=True)
         return code
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not say so again when it flushes at its end.

@@ -8,6 +8,7 @@ Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -39,7 +40,7 @@ class Supervisor:
         address = environment.pop("NOTIFY_SOCKET", "")
         usec, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         is_ours = pid in {"", str(os.getpid())}
-        return cls(address, int(usec) / 1e6 if usec.isdigit() and is_ours else 0.0, clock)
+        return cls(address, int(usec) / 1e6 if re.fullmatch("[0-9]{1,15}", usec) and is_ours else 0.0, clock)
 
     def turned(self) -> None:
         """The working loop has turned."""

@@ -14,7 +14,7 @@ from components.edge.power import Limits
 from components.edge.serial_line import is_bluetooth
 from components.edge.trust import SuiteChoice
 from components.metrics import Metrics
-from components.settings import checked, is_address, is_url
+from components.settings import checked, is_address, is_url, shown_key
 from components.wire.signals import BY_KEY
 from components.wire.topics import ID_RULE, REALM, is_id
 
@@ -181,7 +181,7 @@ class Signals:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{name}: there is no signal {key}" + (f", did you mean {near[0]}?" if near else "")
+            f"{name}: there is no signal {shown_key(key)}" + (f", did you mean {near[0]}?" if near else "")
             for name, keys in (("only", self.only), ("never", self.never), ("rates", self.rates))
             for key in keys
             if key not in BY_KEY

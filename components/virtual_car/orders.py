@@ -30,6 +30,7 @@ Ignition: TypeAlias = OneOf["run", "on", "off", "crank"]
 _IGNITIONS: Final[tuple[str, ...]] = get_args(Ignition)
 _CODE_LISTS: Final = ("stored", "pending", "permanent")
 _LONGEST_S: Final = 86_400.0
+_MAX_SHOWN: Final = 60
 
 
 class OrderError(ValueError):
@@ -85,11 +86,11 @@ def parse_order(document: object) -> Order:
     {'fault': ('no_data',)}
     """
     if not isinstance(document, Mapping):
-        raise OrderError(f"an order is an object, got {document!r}")
+        raise OrderError(f"an order is an object, got {shown(document)}")
     known = (*_CHANGES, "codes", "plugged", "for_s")
     for key in document:
         if key not in known:
-            raise OrderError(f"{key}: no such order; there are {', '.join(known)}")
+            raise OrderError(f"{key[:_MAX_SHOWN]}: no such order; there are {', '.join(known)}")
     order = Order(changes={key: parse(document[key]) for key, parse in _CHANGES.items() if key in document})
     if "codes" in document:
         order = replace(order, codes=_codes(document["codes"]))
@@ -102,23 +103,32 @@ def parse_order(document: object) -> Order:
     return order
 
 
+def shown(value: object) -> str:
+    """Return a short repr of whatever was given, such as a number of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number that is too long to be shown"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
 def _fault(value: object) -> tuple[str, ...]:
     names = [] if value is None else value if isinstance(value, list) else [value]
     for name in names:
         if not isinstance(name, str) or name not in FAULTS:
-            raise OrderError(f"fault: {name!r} is none; there are {', '.join(FAULTS)}")
+            raise OrderError(f"fault: {shown(name)} is none; there are {', '.join(FAULTS)}")
     return tuple(names)
 
 
 def _ignition(value: object) -> str:
     if value not in _IGNITIONS:
-        raise OrderError(f"ignition: wanted one of {', '.join(_IGNITIONS)}, got {value!r}")
+        raise OrderError(f"ignition: wanted one of {', '.join(_IGNITIONS)}, got {shown(value)}")
     return str(value)
 
 
 def _number(key: str, value: object, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-        raise OrderError(f"{key}: wanted a number from 0 to {highest:g}, got {value!r}")
+        raise OrderError(f"{key}: wanted a number from 0 to {highest:g}, got {shown(value)}")
     return float(value)
 
 
@@ -141,15 +151,15 @@ _CHANGES: Final[Mapping[str, Callable[[object], object]]] = {
 
 def _codes(value: object) -> CodeMemory:
     if not isinstance(value, Mapping):
-        raise OrderError(f"codes: wanted an object, got {value!r}")
+        raise OrderError(f"codes: wanted an object, got {shown(value)}")
     for key, codes in value.items():
         if key not in _CODE_LISTS or not isinstance(codes, list):
-            raise OrderError(f"codes.{key}: wanted lists named {', '.join(_CODE_LISTS)}")
+            raise OrderError(f"codes.{key[:_MAX_SHOWN]}: wanted lists named {', '.join(_CODE_LISTS)}")
         for code in codes:
             try:
                 code_bytes(code)
             except (TypeError, ValueError):
-                raise OrderError(f"codes.{key}: not a trouble code: {code!r}") from None
+                raise OrderError(f"codes.{key}: not a trouble code: {shown(code)}") from None
     stored, pending, permanent = (tuple(value.get(key, ())) for key in _CODE_LISTS)
     return CodeMemory(stored, pending, permanent)
 
@@ -157,9 +167,9 @@ def _codes(value: object) -> CodeMemory:
 def _plugged(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.isascii() and value.isalnum():
+    if isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= _MAX_SHOWN:
         return value
-    raise OrderError(f"plugged: wanted true, false or a device name of letters and digits, got {value!r}")
+    raise OrderError(f"plugged: wanted true, false or a device name of letters and digits, got {shown(value)}")
 
 
 class Orders:

@@ -5,7 +5,6 @@ Beside `at_s`, seconds since T0, a moment has the keys of an order (`orders`).
 """
 
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from components.bounded_file import read_text
-from components.virtual_car.orders import Order, OrderError, parse_order
+from components.virtual_car.orders import Order, OrderError, parse_order, shown
 from components.wire.errors import ConfigError
 
 _MAX_BYTES: Final = 1024 * 1024
+_LAST_S: Final = 365 * 86_400
 
 
 class UnreadableScenarioError(Exception):
@@ -70,10 +70,10 @@ def parse_scenario(document: object) -> tuple[Scene, ...]:
 
 def _scene(moment: object, where: str) -> Scene:
     if not isinstance(moment, Mapping):
-        raise OrderError(f"{where}: wanted an object, got {moment!r}")
+        raise OrderError(f"{where}: wanted an object, got {shown(moment)}")
     at_s = moment.get("at_s")
-    if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not 0 <= at_s < math.inf:
-        raise OrderError(f"{where}.at_s: wanted seconds from 0, got {at_s!r}")
+    if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not 0 <= at_s <= _LAST_S:
+        raise OrderError(f"{where}.at_s: wanted seconds from 0 to {_LAST_S}, got {shown(at_s)}")
     try:
         order = parse_order({key: value for key, value in moment.items() if key != "at_s"})
     except OrderError as error:

@@ -116,6 +116,16 @@ def test_a_log_in_which_no_number_is_left_takes_no_more(path: Path) -> None:
         log.append(9, "test.done", "tester", "car_9", {})
 
 
+@pytest.mark.parametrize("counted", ["'x'", "x'ff'", "9223372036854775807", "1e300"])
+def test_a_log_whose_count_somebody_changed_takes_no_more_and_does_not_verify(path: Path, counted: str) -> None:
+    tampered(path, f"UPDATE sqlite_sequence SET seq = {counted}")  # noqa: S608 - ours
+    with AuditLog.open(path, write=True) as log:
+        with pytest.raises(BrokenChainError, match="entry 6: is missing"):
+            log.verify()
+        with pytest.raises(BrokenChainError, match="somebody else wrote"):
+            log.append(9, "test.done", "tester", "car_9", {})
+
+
 def test_a_log_with_a_number_that_no_entry_has_is_shown_up_to_it(path: Path) -> None:
     tampered(path, "INSERT INTO audit VALUES (9223372036854775807, 1, 'a', 'b', 'c', '{}', 'x')")
     with AuditLog.open(path) as log:

@@ -33,11 +33,13 @@ def test_all_signals_are_recorded_unless_some_are_chosen(tmp_path: Path) -> None
 
 
 def test_a_key_that_no_signal_has_is_told_with_the_nearest_that_there_is(tmp_path: Path) -> None:
-    found = faults(tmp_path, 'only = ["rpm", "sped"]\nrates = {locatoin = 10, "?" = 1, rpm = 3601, temp = -1}')
+    found = faults(
+        tmp_path, 'only = ["rpm", "sped"]\nrates = {locatoin = 10, "\\u001b[31m" = 1, rpm = 3601, temp = -1}'
+    )
     assert found == [
         "signals.only: there is no signal sped, did you mean speed?",
         "signals.rates: there is no signal locatoin, did you mean location?",
-        "signals.rates: there is no signal ?",
+        "signals.rates: there is no signal '\\x1b[31m'",
         "signals.rates.rpm: must be 0..3600 (seconds), got 3601.0",
         "signals.rates.temp: must be 0..3600 (seconds), got -1.0",
     ]

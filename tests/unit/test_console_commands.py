@@ -93,3 +93,16 @@ Logger("autobahn.wamp.websocket").critical("a traceback")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (ended.stdout, ended.stderr) == ("", "")
+
+
+def test_a_terminal_is_shown_no_order_in_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The router's words, or a file's."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise RefusedError("no", "red \x1b[31m\u202e\0", "ask\n again")
+
+    monkeypatch.setattr(console.odograph, "main", refused)
+    assert console.run([]) == 1
+    assert capsys.readouterr().err == "odograph: red \ufffd[31m\ufffd\ufffd: ask again\n"

@@ -166,6 +166,22 @@ def test_what_may_be_right_later_is_to_be_sent_again_and_nothing_is_kept(code: s
     assert cloud.one(data).status == "stored"
 
 
+def test_a_registry_that_is_locked_is_waited_for_once_a_batch() -> None:
+    cloud, asked = Server(), []
+
+    def locked(device: str, _kid: str) -> Known:
+        asked.append(device)
+        if len(asked) == 2:
+            raise UnavailableError("registry.db cannot be read: database is locked")
+        return Known()
+
+    cloud.persister.judge = Judge(lambda: {KID: server()}, locked)
+    batch = [sealed(n=n) for n in range(5)]
+    assert [one.code for one in cloud.take(*batch)] == [*["registry_away"] * 4, None]
+    assert len(asked) == 2
+    assert {one.status for one in cloud.take(*batch)} == {"stored", "duplicate"}
+
+
 def test_a_server_key_that_is_not_here_may_come_back() -> None:
     cloud, data = Server(), sealed(server_kid="9" * 16)
     assert (cloud.one(data).status, cloud.one(data).code) == ("retry", "unknown_server_key")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.cloud.sqlite_registry import Registry
+from components.wire.bundle import key_id
 from components.wire.errors import ConfigError, UnavailableError
 
 KEY = "ab" * 32
@@ -152,6 +153,18 @@ def test_a_row_that_cannot_be_read_hides_no_other_is_named_and_can_be_mended(pat
         assert (len(registry.devices()), registry.unsound_devices()) == (2, [])
         assert [one.state for one in registry.principals()] == ["revoked", "active"]
         assert registry.audit.verify().seq == 7
+
+
+@pytest.mark.parametrize("text", ["CAST(x'6aff' AS TEXT)", "printf('%.*c', 2000000, 'x')", "'zz'"])
+def test_a_key_of_before_that_is_none_shuts_out_what_was_signed_with_it_alone(path: Path, text: str) -> None:
+    kid = key_id(bytes.fromhex(KEY))
+    with Registry.open(path, write=True) as registry:
+        registry.add_device("car_one", KEY, 1)
+        registry.rekey_device("car_one", "cd" * 32, 2**41)
+        done(path, f"UPDATE old_key SET pubkey = {text}")  # noqa: S608 - ours
+        with pytest.raises(ConfigError):
+            registry.sender("car_one", kid)
+        assert registry.sender("car_one", "00" * 8)
 
 
 def test_a_text_that_odograph_would_not_write_is_cut_in_the_log_so_that_its_row_can_be_mended(path: Path) -> None:

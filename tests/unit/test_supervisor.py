@@ -62,3 +62,8 @@ def test_programs_that_it_starts_cannot_speak_in_its_name() -> None:
 @pytest.mark.parametrize("address", ["", "/nowhere/at/all"])
 def test_where_nobody_listens_the_loop_goes_on(address: str) -> None:
     Supervisor.of({"NOTIFY_SOCKET": address}, lambda: 0.0).turned()
+
+
+@pytest.mark.parametrize("usec", ["\u00b2", "9" * 5_000, "-1", "1e6", " 5", "\u0665"])
+def test_a_watchdogs_time_that_is_none_is_no_watchdog(usec: str) -> None:
+    assert Supervisor.of({"WATCHDOG_USEC": usec}, lambda: 0.0).watchdog_s == 0

@@ -242,6 +242,16 @@ def test_a_scenario_that_cannot_be_played_says_where_it_is_wrong(tmp_path: Path,
     assert str(caught.value).startswith(f"{path}: {says}")
 
 
+@pytest.mark.parametrize("key", ["at_s", "voltage", "for_s", "ignition", "fault", "codes", "plugged", "x" * 9_000])
+@pytest.mark.parametrize("value", ["0x" + "f" * 4_000, '"' + "x" * 9_000 + '"', "[" * 200 + "]" * 200, "1e300"])
+def test_a_value_that_is_out_of_all_bounds_is_named_in_a_short_line(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(f"[[moments]]\nat_s = 1\n{key} = {value}".replace("at_s = 1\nat_s", "at_s"))
+    with pytest.raises(UnreadableScenarioError, match=rf"moments\[0\]\.{key[:5]}") as caught:
+        load_scenario(path)
+    assert len(str(caught.value)) < 1_000
+
+
 @pytest.mark.parametrize("load", [load_scenario, load_recording])
 def test_a_pipe_is_not_waited_for(tmp_path: Path, load: Callable[[Path], object]) -> None:
     path = tmp_path / "pipe.json"
