@@ -53,6 +53,8 @@ def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> N
         ("o211", {"voltage_v": 0.1, "trim_percent": None, "more": 1}), ("o2_sensor_position_b", ["b1s2", "b1s1"]),
         ("location", {"type": "Point", "coordinates": [181, 0]}), ("location", {"type": "Point", "coordinates": [0]}),
         ("location", {"type": "Point", "coordinates": [0, 0], "bbox": []}), ("location", [0, 0]),
+        ("location", {"type": "Spot", "coordinates": [0, 0]}), ("location", {"type": "Point", "coordinates": [0, 91]}),
+        ("location", {"type": "Point", "coordinates": {0: 0, 1: 0}}),
     ],
 )  # fmt: skip
 def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Value) -> None:
@@ -67,6 +69,25 @@ def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
     wide: Value = {"voltage_v": 0.449951171875, "trim_percent": None}
     found = (one({"o211": narrow, "o212": wide}, 0), one({"o212": wide}, 1000), one({"o212": narrow}, 2000))
     assert columns.decode(form_of(*found), START_MS, 10) == found
+
+
+def test_a_table_says_what_its_form_says() -> None:
+    form = form_of(
+        one({"rpm": 900.0, "gear": 2, "altitude": 1.5}), one({"rpm": 901.0, "gear": 3, "altitude": 1.25}, 1000)
+    )
+    table = form["columns"]
+    assert form["at"] == [0, 1000]
+    assert {key: table[key] for key in ("rpm", "gear", "altitude", "load")} == {
+        "rpm": {"d": [3600, 4]},
+        "gear": {"e": 0, "d": [2, 1]},
+        "altitude": {"e": 2, "d": [150, -25]},
+        "load": "no_data",
+    }
+    values = [reading.values for reading in columns.decode(form, START_MS, 2)]
+    assert [repr([value["rpm"], value["gear"], value["altitude"]]) for value in values] == [
+        "[900.0, 2, 1.5]",
+        "[901.0, 3, 1.25]",
+    ]
 
 
 def spoilt() -> list[Any]:
@@ -104,6 +125,8 @@ def spoilt() -> list[Any]:
             "location: not from -9", "too far south", "columns", "location", to={"lon": [0, 0], "lat": [-9 * 10**8, -1]}
         ),
         change("location: half a place", "half a place", "columns", "location", to={"lon": [1, None], "lat": [1, 1]}),
+        change("heading: not from 0 to", "out of a receiver's span", "columns", "heading", to={"e": 1, "d": [3601, 0]}),
+        change("0000 is no code", "a number without a meaning", "columns", "dtc_ff", to={"d": [0, None]}),
         change("speed: not from 0 to 255", "a value out of its span", "columns", "speed", to={"v": [None, 256]}),
         change("NaN is no number", "NaN", "columns", "climb", to={"v": [float("nan"), 1]}),
         change("NaN is no number", "NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
