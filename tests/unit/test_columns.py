@@ -50,6 +50,7 @@ def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> N
         ("speed", 256), ("speed", -1), ("temp", -41), ("rpm", float("nan")), ("rpm", float("inf")), ("rpm", True),
         ("climb", "up"), ("climb", 1e300), ("heading", 361), ("gps_fix", 1), ("dtc_ff", "P0_42"),
         ("fuel_status", "sleepy"), ("aux_input", 1), ("o211", {"voltage_v": 9, "trim_percent": None}),
+        ("o211", {"voltage_v": 0.1}), ("o211", {"voltage_v": float("inf"), "trim_percent": None}),
         ("o211", {"voltage_v": 0.1, "trim_percent": None, "more": 1}), ("o2_sensor_position_b", ["b1s2", "b1s1"]),
         ("location", {"type": "Point", "coordinates": [181, 0]}), ("location", {"type": "Point", "coordinates": [0]}),
         ("location", {"type": "Point", "coordinates": [0, 0], "bbox": []}), ("location", [0, 0]),

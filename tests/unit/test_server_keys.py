@@ -133,6 +133,16 @@ def test_an_rsa_key_that_cannot_be_used_is_told(directory: Path, spoil: Callable
         load_server_keys(directory)
 
 
+def test_an_rsa_key_that_is_too_short_and_a_directory_that_is_none_are_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_keys, "RSA_BITS", 1025)
+    with pytest.raises(ConfigError, match="is not an RSA private key of at least 1025 bits"):
+        load_server_keys(directory)
+    with pytest.raises(ConfigError, match="none has no server keys: run: odograph init"):
+        rotate(directory / "none", NOW_MS)
+
+
 def test_bundles_that_name_each_other_as_the_one_before_end_the_chain(directory: Path) -> None:
     first = load_server_keys(directory).newest
     second, _ = rotate(directory, NOW_MS + 1)
