@@ -38,7 +38,7 @@ def test_no_readings_come_back_as_none() -> None:
     assert columns.decode(form_of(), START_MS, 6000) == ()
 
 
-@pytest.mark.parametrize("value", [-0.0, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 7, -3.25])
+@pytest.mark.parametrize("value", [-0.0, 0.1234567, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 7, -3.25])
 def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> None:
     (back,) = columns.decode(form_of(one({"climb": value})), START_MS, 1)
     assert repr(float(back.values["climb"])) == repr(float(value))  # type: ignore[arg-type]

@@ -201,9 +201,11 @@ def test_a_full_queue_says_so_and_looks_at_nothing(cloud: Cloud, monkeypatch: py
 
 
 def test_a_full_queue_is_also_one_of_too_many_bytes(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wamp_intake, "MAX_WAITING_BYTES", len(sealed()) * 3 // 2)
+    monkeypatch.setattr(wamp_intake, "MAX_WAITING_BYTES", len(sealed()))
     cloud.lane.held = True
-    cloud.hear(*(sealed(n=n) for n in range(3)))
+    cloud.hear(sealed(), sealed())
+    assert (cloud.codes(), cloud.intake.waiting["bytes"]) == ([], len(sealed()))
+    cloud.hear(b"j")
     assert cloud.codes() == ["queue_full"]
 
 
@@ -477,6 +479,12 @@ def test_the_lanes_have_turned_whatever_the_stores_said(cloud: Cloud, away: str)
     if away:
         getattr(cloud, away).away = True
     cloud.intake.sweep()
+    assert turns
+    turns.clear()
+    cloud.lane.held = True
+    cloud.intake.sweep()
+    assert not turns, "one of them has not"
+    cloud.lane.release()
     assert turns
     turns.clear()
     cloud.archive.away = False
