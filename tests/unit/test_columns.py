@@ -38,7 +38,9 @@ def test_no_readings_come_back_as_none() -> None:
     assert columns.decode(form_of(), START_MS, 6000) == ()
 
 
-@pytest.mark.parametrize("value", [-0.0, 0.1234567, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 7, -3.25])
+@pytest.mark.parametrize(
+    "value", [-0.0, 0.1234567, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 2.0**53, 7, -3.25]
+)
 def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> None:
     (back,) = columns.decode(form_of(one({"climb": value})), START_MS, 1)
     assert repr(float(back.values["climb"])) == repr(float(value))  # type: ignore[arg-type]
@@ -139,7 +141,8 @@ def spoilt() -> list[Any]:
         change(runs, "an empty run", "why", "rpm", to=[{"no_data": 0}]),
         change(runs, "a true run", "why", "rpm", to=[{"no_data": True}]),
         change(runs, "a run of two reasons", "why", "rpm", to=[{"no_data": 1, "stale": 1}]),
-        change(runs, "a list for a run", "why", "rpm", to=[["no_data", 1]]),
+        change(runs, "a list for a run", "why", "rpm", to=[["no_data"]]),
+        change(runs, "a number for a run", "why", "rpm", to=[5]),
         change("at most 1", "more runs than nulls", "why", "rpm", to=[{"no_data": 1}, {"no_data": 1}]),
         change("beside a column's own", "reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
         change("beside a column's own", "reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
