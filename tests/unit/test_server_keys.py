@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from twisted.internet.defer import ensureDeferred
+from twisted.logger import LogLevel, capturedLogs
 
 from components.cloud import keys as server_keys
 from components.cloud.keys import KEPT_MS, KeyRing, ServerKeys, load_server_keys, make_server_keys, rotate
@@ -281,7 +282,9 @@ def test_a_key_ring_keeps_the_keys_of_before_while_the_new_ones_are_half_there(d
     missing = directory / f"{made.kid}.x25519"
     secret = missing.read_bytes()
     missing.unlink()
-    assert ring.keys() is first
+    with capturedLogs() as told:
+        assert ring.keys() is ring.keys() is first
+    assert [one["log_level"] for one in told] == [LogLevel.error]
     missing.write_bytes(secret)
     missing.chmod(0o600)
     os.utime(directory, ns=(1, 1))

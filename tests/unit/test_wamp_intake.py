@@ -462,6 +462,24 @@ def test_a_feed_that_is_away_is_tried_with_one_batch_and_the_rest_stays_pending(
     assert (len(tried), cloud.intake.waiting["feed"], len(cloud.archive.to_feed)) == (1, 0, 3)
 
 
+def test_what_gives_very_many_events_is_announced_packet_by_packet(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wamp_intake, "_MAX_EVENTS", 2)
+    publish, at_once = cloud.feed.publish, list[set[str]]()
+
+    def noted(given: Sequence[FeedEvent]) -> None:
+        at_once.append({event.id.rpartition("/")[0] for event in given})
+        publish(given)
+
+    cloud.feed.publish = noted  # type: ignore[assignment,method-assign]
+    cloud.feed_lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(4)))
+    cloud.feed_lane.release()
+    assert at_once == [{plain().id}, {plain(1).id, plain(2).id}, {plain(3).id}]
+    assert cloud.archive.to_feed == set()
+
+
 def test_how_far_behind_the_cars_the_archive_is_counts_from_the_end_of_a_minute(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,8 +516,13 @@ def test_a_store_that_stays_away_is_told_once_and_a_packet_that_cannot_be_fed_by
             cloud.archive.away = away
             cloud.hear(*(sealed(n=n) for n in range(3)))
         cloud.archive.away = False
+        cloud.feed.away = True
+        cloud.hear(sealed(n=4), sealed(n=5))
+        cloud.feed.away = False
         cloud.feed.publish = nothing_fits  # type: ignore[assignment,method-assign]
         cloud.hear(sealed(n=3))
+    warned = [formatEvent(one) for one in told if one["log_level"] is LogLevel.warn]
+    assert [one.split(":")[0] for one in warned] == ["feed"]
     said = [formatEvent(one) for one in told if one["log_level"] is LogLevel.error]
     assert [one.split(":")[0] for one in said] == ["archive", "archive", f"{plain(3).id} is stored and cannot be fed"]
 
