@@ -14,7 +14,6 @@ ephemeral key comes from the library's own random source: pycryptodome takes no 
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def _read_rsa(text: str) -> tuple[bytes, RSA.RsaKey]:
     try:
         der = base64.b64decode(match[1].replace("\n", ""), validate=True)
         key = RSA.import_key(der)
-    except (binascii.Error, IndexError, TypeError) as error:
+    except IndexError as error:
         # pycryptodome counts on bytes that a broken structure does not have.
         raise ValueError(str(error)) from error
     # What is sealed with an even exponent nobody can open.

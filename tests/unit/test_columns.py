@@ -38,7 +38,9 @@ def test_no_readings_come_back_as_none() -> None:
     assert columns.decode(form_of(), START_MS, 6000) == ()
 
 
-@pytest.mark.parametrize("value", [-0.0, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 7, -3.25])
+@pytest.mark.parametrize(
+    "value", [-0.0, 0.1234567, 0.1 + 0.2, 12.345678901234567, 1e-9, 2.0**52 + 0.5, 2.0**53, 7, -3.25]
+)
 def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> None:
     (back,) = columns.decode(form_of(one({"climb": value})), START_MS, 1)
     assert repr(float(back.values["climb"])) == repr(float(value))  # type: ignore[arg-type]
@@ -50,9 +52,12 @@ def test_a_receivers_number_keeps_its_last_digit_and_its_sign(value: float) -> N
         ("speed", 256), ("speed", -1), ("temp", -41), ("rpm", float("nan")), ("rpm", float("inf")), ("rpm", True),
         ("climb", "up"), ("climb", 1e300), ("heading", 361), ("gps_fix", 1), ("dtc_ff", "P0_42"),
         ("fuel_status", "sleepy"), ("aux_input", 1), ("o211", {"voltage_v": 9, "trim_percent": None}),
+        ("o211", {"voltage_v": 0.1}), ("o211", {"voltage_v": float("inf"), "trim_percent": None}),
         ("o211", {"voltage_v": 0.1, "trim_percent": None, "more": 1}), ("o2_sensor_position_b", ["b1s2", "b1s1"]),
         ("location", {"type": "Point", "coordinates": [181, 0]}), ("location", {"type": "Point", "coordinates": [0]}),
         ("location", {"type": "Point", "coordinates": [0, 0], "bbox": []}), ("location", [0, 0]),
+        ("location", {"type": "Spot", "coordinates": [0, 0]}), ("location", {"type": "Point", "coordinates": [0, 91]}),
+        ("location", {"type": "Point", "coordinates": {0: 0, 1: 0}}),
     ],
 )  # fmt: skip
 def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Value) -> None:
@@ -67,6 +72,25 @@ def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
     wide: Value = {"voltage_v": 0.449951171875, "trim_percent": None}
     found = (one({"o211": narrow, "o212": wide}, 0), one({"o212": wide}, 1000), one({"o212": narrow}, 2000))
     assert columns.decode(form_of(*found), START_MS, 10) == found
+
+
+def test_a_table_says_what_its_form_says() -> None:
+    form = form_of(
+        one({"rpm": 900.0, "gear": 2, "altitude": 1.5}), one({"rpm": 901.0, "gear": 3, "altitude": 1.25}, 1000)
+    )
+    table = form["columns"]
+    assert form["at"] == [0, 1000]
+    assert {key: table[key] for key in ("rpm", "gear", "altitude", "load")} == {
+        "rpm": {"d": [3600, 4]},
+        "gear": {"e": 0, "d": [2, 1]},
+        "altitude": {"e": 2, "d": [150, -25]},
+        "load": "no_data",
+    }
+    values = [reading.values for reading in columns.decode(form, START_MS, 2)]
+    assert [repr([value["rpm"], value["gear"], value["altitude"]]) for value in values] == [
+        "[900.0, 2, 1.5]",
+        "[901.0, 3, 1.25]",
+    ]
 
 
 def spoilt() -> list[Any]:
@@ -104,6 +128,8 @@ def spoilt() -> list[Any]:
             "location: not from -9", "too far south", "columns", "location", to={"lon": [0, 0], "lat": [-9 * 10**8, -1]}
         ),
         change("location: half a place", "half a place", "columns", "location", to={"lon": [1, None], "lat": [1, 1]}),
+        change("heading: not from 0 to", "out of a receiver's span", "columns", "heading", to={"e": 1, "d": [3601, 0]}),
+        change("0000 is no code", "a number without a meaning", "columns", "dtc_ff", to={"d": [0, None]}),
         change("speed: not from 0 to 255", "a value out of its span", "columns", "speed", to={"v": [None, 256]}),
         change("NaN is no number", "NaN", "columns", "climb", to={"v": [float("nan"), 1]}),
         change("NaN is no number", "NaN behind a number", "columns", "climb", to={"v": [1, float("nan")]}),
@@ -115,7 +141,8 @@ def spoilt() -> list[Any]:
         change(runs, "an empty run", "why", "rpm", to=[{"no_data": 0}]),
         change(runs, "a true run", "why", "rpm", to=[{"no_data": True}]),
         change(runs, "a run of two reasons", "why", "rpm", to=[{"no_data": 1, "stale": 1}]),
-        change(runs, "a list for a run", "why", "rpm", to=[["no_data", 1]]),
+        change(runs, "a list for a run", "why", "rpm", to=[["no_data"]]),
+        change(runs, "a number for a run", "why", "rpm", to=[5]),
         change("at most 1", "more runs than nulls", "why", "rpm", to=[{"no_data": 1}, {"no_data": 1}]),
         change("beside a column's own", "reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
         change("beside a column's own", "reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),

@@ -28,6 +28,24 @@ def test_a_flood_under_ever_new_names_writes_so_much_and_counts_the_rest() -> No
         assert len(refusals._held) <= BURST
 
 
+def test_what_comes_twice_under_ever_new_names_has_no_more_room_than_what_comes_once() -> None:
+    refusals = Refusals()
+    for n in range(2 * BURST):
+        refusals.noted(Note.of("join.refused", "", f"car_{n // 2}"))
+    assert [count for _, count in refusals.minute()] == [1, 1]
+    assert [(note.whom, count) for note, count in refusals.minute()] == [("others", BURST - 2)]
+
+
+def test_after_a_quiet_hour_a_source_has_its_whole_room_again_and_is_forgotten() -> None:
+    refusals = Refusals()
+    for n in range(BURST):
+        refusals.noted(Note.of("join.refused", "", f"car_{n}", "vera"))
+    for _ in range(60):
+        assert refusals.minute() == []
+    assert refusals._budgets == {}
+    assert sum(len(refusals.noted(Note.of("join.refused", "", f"car_{n}", "vera"))) for n in range(150)) == BURST
+
+
 def test_nothing_is_lost_from_the_count() -> None:
     refusals, seen, note_count = Refusals(), 0, 5000
     for n in range(note_count):

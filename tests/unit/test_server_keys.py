@@ -1,9 +1,11 @@
 """The server's keys: rotated while everything goes on, kept for 45 days, never half there."""
 
+import base64
 import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from twisted.internet.defer import ensureDeferred
+from twisted.logger import LogLevel, capturedLogs
 
 from components.cloud import keys as server_keys
 from components.cloud.keys import KEPT_MS, KeyRing, ServerKeys, load_server_keys, make_server_keys, rotate
@@ -107,6 +115,41 @@ def test_a_bundle_under_another_name_is_refused(directory: Path) -> None:
     public.write_bytes((directory / f"{made.kid}.pub.json").read_bytes())
     with pytest.raises(ConfigError, match="holds another bundle than its name says"):
         load_server_keys(directory)
+
+
+def encrypted(key: RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+
+
+def of_no_known_kind(key: RSAPrivateKey) -> bytes:
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    other = der.replace(bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d01017f"))
+    return b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(other) + b"-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("spoil", [encrypted, of_no_known_kind])
+def test_an_rsa_key_that_cannot_be_used_is_told(directory: Path, spoil: Callable[[RSAPrivateKey], bytes]) -> None:
+    (path,) = directory.glob("*.rsa.pem")
+    path.write_bytes(spoil(rsa(0)))
+    with pytest.raises(ConfigError, match="is not an RSA private key of at least"):
+        load_server_keys(directory)
+
+
+def test_an_rsa_key_that_is_too_short_and_a_directory_that_is_none_are_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_keys, "RSA_BITS", 1025)
+    with pytest.raises(ConfigError, match="is not an RSA private key of at least 1025 bits"):
+        load_server_keys(directory)
+    with pytest.raises(ConfigError, match="none has no server keys: run: odograph init"):
+        rotate(directory / "none", NOW_MS)
+
+
+def test_bundles_that_name_each_other_as_the_one_before_end_the_chain(directory: Path) -> None:
+    first = load_server_keys(directory).newest
+    second, _ = rotate(directory, NOW_MS + 1)
+    (directory / f"{first.kid}.pub.json").write_text(bundle.dump(replace(first, before=second.kid)))
+    assert [one.kid for one in load_server_keys(directory).chain] == [first.kid, second.kid]
 
 
 def test_a_bundle_that_is_gone_is_made_again_for_nobody_but_an_old_home(directory: Path) -> None:
@@ -260,7 +303,9 @@ def test_a_key_ring_keeps_the_keys_of_before_while_the_new_ones_are_half_there(d
     missing = directory / f"{made.kid}.x25519"
     secret = missing.read_bytes()
     missing.unlink()
-    assert ring.keys() is first
+    with capturedLogs() as told:
+        assert ring.keys() is ring.keys() is first
+    assert [one["log_level"] for one in told] == [LogLevel.error]
     missing.write_bytes(secret)
     missing.chmod(0o600)
     os.utime(directory, ns=(1, 1))

@@ -119,11 +119,23 @@ def test_a_key_for_signing_is_no_key_for_sealing() -> None:
         SUITES[suites.RSA_SUITE].read_key(key + "\n")
 
 
-@pytest.mark.parametrize("bits", [900, 9000])
-def test_an_rsa_key_of_no_sane_length_is_none(bits: int) -> None:
-    der = RSA.construct((2 ** (bits - 1) + 1, 65537), consistency_check=False).export_key("DER")
+@pytest.mark.parametrize(("bits", "exponent"), [(1023, 65537), (8193, 65537), (3072, 65536)])
+def test_an_rsa_key_of_no_sane_length_or_with_an_even_exponent_is_none(bits: int, exponent: int) -> None:
+    der = RSA.construct((2 ** (bits - 1) + 1, exponent), consistency_check=False).export_key("DER")
     with pytest.raises(ValueError, match="of 1024 to 8192 bits"):
         SUITES[RSA_SUITE].read_key(as_public_pem(der))
+
+
+@pytest.mark.parametrize("bits", [1024, 8192])
+def test_the_shortest_and_the_longest_rsa_key_are_keys(bits: int) -> None:
+    der = RSA.construct((2 ** (bits - 1) + 1, 65537), consistency_check=False).export_key("DER")
+    assert SUITES[RSA_SUITE].read_key(as_public_pem(der))[0] == der
+
+
+@pytest.mark.parametrize("inside", ["", "A", "MIA=", "=MIA", "M=IA", "AAAA"])
+def test_what_stands_between_the_lines_of_a_pem_and_is_no_key_is_none(inside: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        SUITES[RSA_SUITE].read_key(f"-----BEGIN PUBLIC KEY-----\n{inside}\n-----END PUBLIC KEY-----\n")
 
 
 def test_a_private_key_under_the_name_of_a_public_one_is_none() -> None:

@@ -201,9 +201,11 @@ def test_a_full_queue_says_so_and_looks_at_nothing(cloud: Cloud, monkeypatch: py
 
 
 def test_a_full_queue_is_also_one_of_too_many_bytes(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wamp_intake, "MAX_WAITING_BYTES", len(sealed()) * 3 // 2)
+    monkeypatch.setattr(wamp_intake, "MAX_WAITING_BYTES", len(sealed()))
     cloud.lane.held = True
-    cloud.hear(*(sealed(n=n) for n in range(3)))
+    cloud.hear(sealed(), sealed())
+    assert (cloud.codes(), cloud.intake.waiting["bytes"]) == ([], len(sealed()))
+    cloud.hear(b"j")
     assert cloud.codes() == ["queue_full"]
 
 
@@ -443,6 +445,49 @@ def test_no_more_than_may_be_in_memory_waits_for_the_feed(cloud: Cloud, monkeypa
     assert (cloud.statuses(), cloud.intake.waiting["feed"]) == (["stored"] * 5, 2)
 
 
+def test_a_feed_that_is_away_is_tried_with_one_batch_and_the_rest_stays_pending(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wamp_intake, "_FEED_BATCH", 1)
+    tried = list[int]()
+
+    def away(given: Sequence[FeedEvent]) -> None:
+        tried.append(len(given))
+        raise UnavailableError("away")
+
+    cloud.feed.publish = away  # type: ignore[assignment,method-assign]
+    cloud.feed_lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(3)))
+    cloud.feed_lane.release()
+    assert (len(tried), cloud.intake.waiting["feed"], len(cloud.archive.to_feed)) == (1, 0, 3)
+
+
+def test_what_gives_very_many_events_is_announced_packet_by_packet(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wamp_intake, "_MAX_EVENTS", 2)
+    publish, at_once = cloud.feed.publish, list[set[str]]()
+
+    def noted(given: Sequence[FeedEvent]) -> None:
+        at_once.append({event.id.rpartition("/")[0] for event in given})
+        publish(given)
+
+    cloud.feed.publish = noted  # type: ignore[assignment,method-assign]
+    cloud.feed_lane.held = True
+    cloud.hear(*(sealed(n=n) for n in range(4)))
+    cloud.feed_lane.release()
+    assert at_once == [{plain().id}, {plain(1).id, plain(2).id}, {plain(3).id}]
+    assert cloud.archive.to_feed == set()
+
+
+def test_how_far_behind_the_cars_the_archive_is_counts_from_the_end_of_a_minute(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wamp_intake, "_now_ms", lambda: plain(1).start_ms + 90_000)
+    cloud.hear(sealed(n=1), sealed())
+    assert (cloud.intake.newest_s, cloud.intake.lag_s) == (plain(2).start_ms / 1000, 30 + 90)
+
+
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("away", ["", "feed", "archive"])
 def test_the_lanes_have_turned_whatever_the_stores_said(cloud: Cloud, away: str) -> None:
@@ -452,6 +497,12 @@ def test_the_lanes_have_turned_whatever_the_stores_said(cloud: Cloud, away: str)
     if away:
         getattr(cloud, away).away = True
     cloud.intake.sweep()
+    assert turns
+    turns.clear()
+    cloud.lane.held = True
+    cloud.intake.sweep()
+    assert not turns, "one of them has not"
+    cloud.lane.release()
     assert turns
     turns.clear()
     cloud.archive.away = False
@@ -465,21 +516,26 @@ def test_a_store_that_stays_away_is_told_once_and_a_packet_that_cannot_be_fed_by
             cloud.archive.away = away
             cloud.hear(*(sealed(n=n) for n in range(3)))
         cloud.archive.away = False
-        cloud.feed.publish = nothing_fits  # type: ignore[method-assign]
+        cloud.feed.away = True
+        cloud.hear(sealed(n=4), sealed(n=5))
+        cloud.feed.away = False
+        cloud.feed.publish = nothing_fits  # type: ignore[assignment,method-assign]
         cloud.hear(sealed(n=3))
+    warned = [formatEvent(one) for one in told if one["log_level"] is LogLevel.warn]
+    assert [one.split(":")[0] for one in warned] == ["feed"]
     said = [formatEvent(one) for one in told if one["log_level"] is LogLevel.error]
     assert [one.split(":")[0] for one in said] == ["archive", "archive", f"{plain(3).id} is stored and cannot be fed"]
 
 
 def test_the_stores_make_what_they_need_before_any_packet_and_what_keeps_them_from_it_is_told(cloud: Cloud) -> None:
-    published = list[int]()
-    cloud.feed.publish = lambda given: published.append(len(given))  # type: ignore[method-assign]
+    published = list[Sequence[FeedEvent]]()
+    cloud.feed.publish = published.append  # type: ignore[assignment,method-assign]
     cloud.intake.start()
-    assert (cloud.archive.batches, published) == ([0], [0])
+    assert (cloud.archive.batches, published) == ([0], [[]])
     cloud.archive.away = True
     cloud.intake.start()
     assert cloud.intake.trouble["archive"] != ""
-    assert published == [0, 0]
+    assert published == [[], []]
 
 
 def test_stores_that_are_away_at_the_start_are_tried_again_when_needed(cloud: Cloud) -> None:
