@@ -1,6 +1,7 @@
 """The parts of the campaign: a wire that breaks as it is told to, points that kill, a plan."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -13,6 +14,7 @@ from tests.campaign.ground import patience, until
 from tests.campaign.run import plan
 from tests.campaign.scenarios import scenarios
 from tests.proxy import Proxy
+from tests.waiting import PATIENCE_S
 
 
 class Died(BaseException):
@@ -57,14 +59,14 @@ def test_every_point_is_a_method_of_the_product(point: str) -> None:
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(5)
+        listening.settimeout(PATIENCE_S)
         yield listening
 
 
 def joined(proxy: Proxy, server: socket.socket) -> tuple[socket.socket, socket.socket]:
-    near = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    near = socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_S)
     far, _ = server.accept()
-    far.settimeout(5)
+    far.settimeout(PATIENCE_S)
     return near, far
 
 
@@ -93,7 +95,7 @@ def test_a_wire_that_stalls_loses_nothing(server: socket.socket) -> None:
             far.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 far.recv(9)
-            far.settimeout(5)
+            far.settimeout(PATIENCE_S)
             proxy.heal()
             assert far.recv(9) == b"late"
 
@@ -112,6 +114,22 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
+def test_what_is_under_way_when_a_connection_is_ended_for_what_it_lost_is_lost_with_it(server: socket.socket) -> None:
+    seen: list[bytes] = []
+    before = threading.active_count()
+    with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
+        near, far = joined(proxy, server)
+        with near, far:
+            proxy.stall()
+            near.sendall(b"under way")
+            proxy.mute("down")
+            proxy.heal()
+            assert far.recv(9) == b""
+            assert near.recv(9) == b""
+    until(lambda: threading.active_count() == before, PATIENCE_S, "its threads have ended")
+    assert seen == []
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
     server: socket.socket, *, goes_on: bool
@@ -123,7 +141,7 @@ def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
             proxy.halve("up")
             near.sendall(b"frame")
             assert far.recv(9) == b"fra"
-            until(lambda: proxy.is_stalled, 5, "it stalls")
+            until(lambda: proxy.is_stalled, PATIENCE_S, "it stalls")
             assert seen == [b"fra"]
             if not goes_on:
                 proxy.cut()
