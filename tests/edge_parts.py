@@ -6,7 +6,13 @@ from functools import cache
 from typing import Any, ParamSpec, TypeVar, cast
 
 from Crypto.PublicKey import ECC, RSA
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -87,7 +93,8 @@ def as_lane(lane: InlineLane | HeldLane) -> Lane:
 
 @cache
 def server_rsa() -> RSA.RsaKey:
-    return RSA.generate(2048)
+    made = generate_private_key(65537, 2048)  # in a tenth of the time that Crypto takes
+    return RSA.import_key(made.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
 
 
 @cache

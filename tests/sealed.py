@@ -21,8 +21,8 @@ from tests.wire_made import SESSION, START_MS, minute
 KID: Final = "0" * 16
 DEVICE: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBKEY: Final = DEVICE.public_key().public_bytes_raw().hex()
-_SEALING: Final = ECC.construct(curve="Ed25519", seed=bytes(range(32)))  # type: ignore[arg-type]  # the stub's error
-_OAEP: Final = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+SEALING: Final = ECC.construct(curve="Ed25519", seed=bytes(range(32)))  # type: ignore[arg-type]  # the stub's error
+OAEP: Final = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 
 
 @dataclass
@@ -43,7 +43,7 @@ def server() -> rsa.RSAPrivateKey:
 
 
 @cache
-def _public() -> RSA.RsaKey:
+def public() -> RSA.RsaKey:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return RSA.import_key(server().public_key().public_bytes(serialization.Encoding.DER, form))
 
@@ -60,7 +60,7 @@ def sealed(plaintext: bytes | None = None, n: int = 0, rpm: float = 900.0, **hea
     one = plain(n, rpm)
     told = envelope.Header(one.device, SESSION, one.id.rsplit("/", 1)[1], "a" * 16, n + 1, KID, "1" * 16)
     found = packet.pack(one) if plaintext is None else plaintext
-    return envelope.seal(found, replace(told, **header), _public(), _SEALING, random.Random(n).randbytes)  # noqa: S311
+    return envelope.seal(found, replace(told, **header), public(), SEALING, random.Random(n).randbytes)  # noqa: S311
 
 
 def changed(n: int = 0, **keys: object) -> bytes:
@@ -81,7 +81,7 @@ def forged(part: str) -> bytes:
         ciphertext = bytes(len(ciphertext))
     elif part == "inflate":
         key = bytes(32)
-        wrapped = server().public_key().encrypt(key, _OAEP)
+        wrapped = server().public_key().encrypt(key, OAEP)
         ciphertext = AESGCM(key).encrypt(nonce, b"not deflated", header + wrapped)
     signature = DEVICE.sign(b"odograph-packet-v1" + header + wrapped + nonce + ciphertext)
     return strict_cbor.dumps([header, wrapped, nonce, ciphertext, signature])

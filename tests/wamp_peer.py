@@ -11,6 +11,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, RegisterOptions, SubscribeOptions
 from twisted.internet import reactor as _reactor  # noqa: TID251 - tests are a __main__ of their own
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 
 from components.keyfile import KeyFile
@@ -42,6 +43,12 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         return Deferred.fromCoroutine(whole()).addTimeout(PATIENCE_S, reactor)
 
     return cast("T", blockingCallFromThread(reactor, begin))
+
+
+async def comes(holds: Callable[[], object]) -> None:
+    """Wait for a condition beside all else that the reactor does; `run` has the deadline."""
+    while not holds():
+        await deferLater(reactor, 0.02)
 
 
 @dataclass

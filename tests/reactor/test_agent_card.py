@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from twisted.internet.task import deferLater
 
 from components.edge import agent as agent_module
 from components.edge.agent import Agent
@@ -17,16 +16,10 @@ from components.wire import bundle, envelope
 from components.wire.packet import Packet, parse, read
 from components.wire.times import minute_id
 from tests.edge_parts import ONE, T0, server_private_key
-from tests.wamp_peer import reactor, run
+from tests.wamp_peer import comes, reactor, run
 
 MINUTE = 60_000
 Told = list[dict[str, object]]
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for a condition; `run` has the deadline."""
-    while not holds():
-        await deferLater(reactor, 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +38,11 @@ def recorded(config: EdgeConfig, harm: Callable[[Path], object], reason: str) ->
         agent.tell = lambda name, what: told.append({"event": name, **what})  # type: ignore[method-assign]
         agent.start()
         recorder = agent.device.recorder
-        await until(lambda: recorder.recorded >= 5 and (config.spool.dir / "ballast").exists())
+        await comes(lambda: recorder.recorded >= 5 and (config.spool.dir / "ballast").exists())
         harm(config.spool.dir)
-        await until(lambda: any(one["reason"] == reason for one in told))
+        await comes(lambda: any(one["reason"] == reason for one in told))
         goal = recorder.recorded + 5
-        await until(lambda: recorder.recorded >= goal)
+        await comes(lambda: recorder.recorded >= goal)
         lost = recorder.lost
         await agent.finish()
 
@@ -94,7 +87,7 @@ def test_an_outbox_that_breaks_is_made_again_from_the_readings(config: EdgeConfi
         agent = Agent(reactor, config)
         agent.start()
         recorder = agent.device.recorder
-        await until(lambda: recorder.recorded >= 5)
+        await comes(lambda: recorder.recorded >= 5)
         overwrite("outbox.db")(spool)
         await agent._spool.tidy()
         assert (spool / "outbox.db.corrupt-1").exists()

@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from twisted.internet.task import deferLater
 
 from components.edge import spool as spool_module
 from components.edge import sqlite_spool
@@ -16,7 +15,7 @@ from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.times import minute_id
 from tests.edge_parts import ONE, T0, TWO, drive, sealer
-from tests.wamp_peer import reactor, run
+from tests.wamp_peer import comes, reactor, run
 
 KB = 1000
 MINUTE = 60_000
@@ -78,8 +77,7 @@ def tidied(directory: Path, max_bytes: int) -> Owner:
         spool.start(owner)
         owner.lost = spool.lost
         # The first tidying takes the ballast when it is done.
-        while not (directory / "ballast").exists():
-            await deferLater(reactor, 0.02)
+        await comes((directory / "ballast").exists)
         await spool.end()
         spool.close()
 
@@ -150,12 +148,10 @@ def test_a_readings_file_that_breaks_while_a_packet_is_sealed_again_is_replaced(
     async def live() -> None:
         spool = Spool(reactor, tmp_path, 10**9, 10**9, "car_one", sealer())
         spool.start(owner)
-        while not (tmp_path / "ballast").exists():
-            await deferLater(reactor, 0.02)
+        await comes((tmp_path / "ballast").exists)
         with pytest.raises(SpoolFaultError):
             await spool.outbox_lane.run(spool.remake, 1)
-        while spool.writer.quarantined is None or not spool._is_settled:
-            await deferLater(reactor, 0.02)
+        await comes(lambda: spool.writer.quarantined is not None and spool._is_settled)
         await spool.end()
         spool.close()
 

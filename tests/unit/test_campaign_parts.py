@@ -1,6 +1,7 @@
 """The parts of the campaign: a wire that breaks as it is told to, points that kill, a plan."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,7 @@ from tests.campaign.ground import patience, until
 from tests.campaign.run import plan
 from tests.campaign.scenarios import scenarios
 from tests.proxy import Proxy
+from tests.waiting import PATIENCE_S
 
 
 class Died(BaseException):
@@ -59,14 +61,14 @@ def test_every_point_is_a_method_of_the_product(point: str) -> None:
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(5)
+        listening.settimeout(PATIENCE_S)
         yield listening
 
 
 def joined(proxy: Proxy, server: socket.socket) -> tuple[socket.socket, socket.socket]:
-    near = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    near = socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_S)
     far, _ = server.accept()
-    far.settimeout(5)
+    far.settimeout(PATIENCE_S)
     return near, far
 
 
@@ -95,7 +97,7 @@ def test_a_wire_that_stalls_loses_nothing(server: socket.socket) -> None:
             far.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 far.recv(9)
-            far.settimeout(5)
+            far.settimeout(PATIENCE_S)
             proxy.heal()
             assert far.recv(9) == b"late"
 
@@ -126,7 +128,7 @@ def test_a_wire_tells_of_the_piece_that_is_expected_also_when_it_is_lost(server:
             assert not seen.is_set()
             proxy.mute("up")
             near.sendall(b"meant")
-            assert seen.wait(5)
+            assert seen.wait(PATIENCE_S)
 
 
 def test_an_insert_and_its_answer_are_told_from_all_else() -> None:
@@ -138,6 +140,22 @@ def test_an_insert_and_its_answer_are_told_from_all_else() -> None:
     ]
     assert [is_insert(b"head" + bson.encode(one)) for one in asked] == [True, False, False]
     assert [is_inserted(b"head" + bson.encode(one)) for one in answers] == [True, False, False]
+
+
+def test_what_is_under_way_when_a_connection_is_ended_for_what_it_lost_is_lost_with_it(server: socket.socket) -> None:
+    seen: list[bytes] = []
+    before = threading.active_count()
+    with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
+        near, far = joined(proxy, server)
+        with near, far:
+            proxy.stall()
+            near.sendall(b"under way")
+            proxy.mute("down")
+            proxy.heal()
+            assert far.recv(9) == b""
+            assert near.recv(9) == b""
+    until(lambda: threading.active_count() == before, PATIENCE_S, "its threads have ended")
+    assert seen == []
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
@@ -153,7 +171,7 @@ def test_a_wire_that_stalls_half_way_through_a_frame_goes_on_or_is_cut_there(
             assert far.recv(9) == b"other"
             near.sendall(b"frame")
             assert far.recv(9) == b"fra"
-            until(lambda: proxy.is_stalled, 5, "it stalls")
+            until(lambda: proxy.is_stalled, PATIENCE_S, "it stalls")
             assert seen == [b"other", b"fra"]
             if not goes_on:
                 proxy.cut()

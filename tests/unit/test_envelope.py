@@ -6,17 +6,16 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
 from Crypto.Cipher import PKCS1_OAEP
 from Crypto.Hash import SHA256
 from Crypto.Protocol.DH import import_x25519_public_key
-from Crypto.PublicKey import ECC, RSA
+from Crypto.PublicKey import RSA
 from Crypto.Signature import pss
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,25 +27,12 @@ from hypothesis import strategies as st
 from components.wire import envelope, strict_cbor
 from components.wire.errors import BadInputError, NotYetError, RejectedError
 from components.wire.suites import HPKE_SUITE, RSA_SUITE
+from tests.sealed import DEVICE, OAEP, SEALING, public, server
 
 PLAIN = b'{"a":1}'
-DEVICE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-SEALING = ECC.construct(curve="Ed25519", seed=bytes(range(32)))  # type: ignore[arg-type]  # the stub's error
 X25519 = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 RSA_KID, X25519_KID = "0" * 16, "2" * 16
-OAEP = padding.OAEP(padding.MGF1(PYCA_SHA256()), PYCA_SHA256(), None)
 HEADER = envelope.Header("car_one", "00f1e2d3c4b5a697", "20261121T100500Z", "a1b2c3d4e5f60718", 7, "0" * 16, "1" * 16)
-
-
-@cache
-def server() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 3072)
-
-
-@cache
-def public() -> RSA.RsaKey:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return RSA.import_key(server().public_key().public_bytes(serialization.Encoding.DER, form))
 
 
 def seal(plaintext: bytes = PLAIN, seed: int = 1, **other: Any) -> bytes:  # noqa: ANN401 - any field
