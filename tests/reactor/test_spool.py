@@ -175,8 +175,7 @@ def test_a_readings_file_that_breaks_at_the_start_keeps_no_packet_of_the_last_ru
         with closing(sqlite3.connect(tmp_path / "readings.db", isolation_level=None)) as other:
             other.execute("DELETE FROM floor")
         spool.start(owner)
-        while not begun or not spool._is_settled:
-            await deferLater(reactor, 0.02)
+        await comes(lambda: begun and spool._is_settled)
         await spool.end()
         spool.close()
 
@@ -207,15 +206,6 @@ def test_nothing_is_forgotten_before_the_outbox_that_took_the_place_of_another_i
     assert not spool._is_settled
 
 
-async def is_settled(spool: Spool) -> bool:
-    """Whether it is within 10 s."""
-    for _ in range(500):
-        if spool._is_settled:
-            return True
-        await deferLater(reactor, 0.02)
-    return False
-
-
 def test_room_is_made_again_after_a_full_card_kept_a_readings_file_from_being_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,17 +216,17 @@ def test_room_is_made_again_after_a_full_card_kept_a_readings_file_from_being_fo
     def full(*_: object) -> None:
         raise SpoolFaultError(tmp_path / "outbox.db", "full", sqlite3.OperationalError("database or disk is full"))
 
-    async def live() -> list[bool]:
+    async def live() -> None:
         spool.start(owner)
-        found = [await is_settled(spool)]
+        await comes(lambda: spool._is_settled)
         monkeypatch.setattr(spool.outbox, "follow", full)
         spool._met(spool.writer, "corrupt")
-        found += [spool._is_settled, await is_settled(spool)]
+        assert not spool._is_settled
+        await comes(lambda: spool._is_settled)
         await spool.end()
         spool.close()
-        return found
 
-    assert run(live) == [True, False, True]
+    run(live)
 
 
 def test_what_is_recorded_after_a_file_broke_and_no_other_could_be_made_at_once_is_packed(
@@ -253,13 +243,13 @@ def test_what_is_recorded_after_a_file_broke_and_no_other_could_be_made_at_once_
 
     async def live() -> None:
         spool.start(owner)
-        await is_settled(spool)
+        await comes(lambda: spool._is_settled)
         await spool.file_lane.run(drive, spool.writer, ONE, T0, 90)
         with monkeypatch.context() as card:
             card.setattr(spool.writer, "_open", full)
             with pytest.raises(sqlite3.OperationalError):
                 await spool._replace_readings()
-            await is_settled(spool)
+            await comes(lambda: spool._is_settled)
         await spool.file_lane.run(drive, spool.writer, TWO, T0 + 5 * MINUTE, 61)
         await spool.compact()
         await spool.end()
