@@ -67,6 +67,12 @@ def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Val
         form_of(one({key: value}))
 
 
+def test_the_ends_of_the_earth_come_back() -> None:
+    ends: list[Value] = [{"type": "Point", "coordinates": [x, y]} for x, y in ((180.0, 90.0), (-180.0, -90.0))]
+    found = tuple(one({"location": end}, n) for n, end in enumerate(ends))
+    assert columns.decode(form_of(*found), START_MS, 2) == found
+
+
 def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
     narrow: Value = {"voltage_v": 0.45, "trim_percent": 0.78125}
     wide: Value = {"voltage_v": 0.449951171875, "trim_percent": None}
