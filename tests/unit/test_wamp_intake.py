@@ -307,6 +307,23 @@ def test_stop_finishes_what_is_in_hand_and_takes_no_more(cloud: Cloud) -> None:
     assert all(one.called for one in (stopping, ensureDeferred(cloud.intake.stop())))
 
 
+def test_stop_waits_for_a_feed_that_is_under_way(cloud: Cloud) -> None:
+    cloud.feed_lane.held = True
+    cloud.hear(sealed())
+    stopping = ensureDeferred(cloud.intake.stop())
+    assert not stopping.called
+    cloud.feed_lane.release()
+    assert stopping.called
+
+
+def test_while_the_archive_is_away_everybody_behind_is_told_so(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "_MAX_BATCH", 2)
+    cloud.lane.held = cloud.archive.away = True
+    cloud.hear(*(sealed(n=n) for n in range(5)))
+    cloud.lane.release()
+    assert cloud.codes() == ["archive_away"] * 5
+
+
 def test_one_sweep_at_a_time_and_none_after_the_end(cloud: Cloud) -> None:
     cloud.feed_lane.held = True
     for _ in range(2):
