@@ -151,6 +151,7 @@ def spoilt() -> list[Any]:
         change(runs, "a number for a run", "why", "rpm", to=[5]),
         change("at most 1", "more runs than nulls", "why", "rpm", to=[{"no_data": 1}, {"no_data": 1}]),
         change("beside a column's own", "reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
+        change("reasons without nulls", "reasons without nulls", "columns", "speed", to={"d": [3, 0]}),
         change("beside a column's own", "reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
         change("later than the reading", "a moment after it", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
         change(exactly, "a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),
