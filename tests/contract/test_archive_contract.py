@@ -271,10 +271,10 @@ def test_a_packet_of_the_greatest_size_and_in_any_script_comes_back(archive: Arc
 
 
 def test_a_packet_of_what_only_json_can_hold_comes_back_and_does_not_hold_up_its_batch(archive: Archive) -> None:
-    odd = packet(2, half="\ud83d", huge=10**30, names={"a\0b": 1, "": {}})
-    assert archive.insert([packet(1), odd, packet(3)]) == ["stored"] * 3
-    assert archive.insert([odd]) == ["duplicate"]
-    assert list(archive.minutes("car1")) == [packet(1), odd, packet(3)]
+    odd = [packet(2, half="\ud83d"), packet(3, huge=10**30), packet(4, names={"a\0b": 1, "": {}})]
+    assert archive.insert([packet(1), *odd, packet(5)]) == ["stored"] * 5
+    assert archive.insert(odd) == ["duplicate"] * 3
+    assert list(archive.minutes("car1")) == [packet(1), *odd, packet(5)]
 
 
 def test_ids_are_never_patterns(archive: Archive) -> None:

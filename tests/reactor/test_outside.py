@@ -17,12 +17,12 @@ from components.edge.power import LOOK_EVERY_MS
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
 from components.metrics import Metric
 from tests.edge_parts import ONE, T0, HeldLane, as_lane, compactor, drive
+from tests.intake_parts import Cloud
 from tests.reactor import test_device
 from tests.reactor.test_recorder import Bench
 from tests.reactor.test_recorder_asleep import Night
 from tests.sealed import plain, sealed
 from tests.service_manager import Manager
-from tests.unit.test_wamp_intake import Cloud
 
 T = TypeVar("T")
 

@@ -67,6 +67,12 @@ def test_what_decode_would_refuse_for_ever_is_never_encoded(key: str, value: Val
         form_of(one({key: value}))
 
 
+def test_the_ends_of_the_earth_come_back() -> None:
+    ends: list[Value] = [{"type": "Point", "coordinates": [x, y]} for x, y in ((180.0, 90.0), (-180.0, -90.0))]
+    found = tuple(one({"location": end}, n) for n, end in enumerate(ends))
+    assert columns.decode(form_of(*found), START_MS, 2) == found
+
+
 def test_a_wide_band_sensor_travels_beside_narrow_ones() -> None:
     narrow: Value = {"voltage_v": 0.45, "trim_percent": 0.78125}
     wide: Value = {"voltage_v": 0.449951171875, "trim_percent": None}
@@ -145,6 +151,7 @@ def spoilt() -> list[Any]:
         change(runs, "a number for a run", "why", "rpm", to=[5]),
         change("at most 1", "more runs than nulls", "why", "rpm", to=[{"no_data": 1}, {"no_data": 1}]),
         change("beside a column's own", "reasons beside a column's own", "why", "load", to=[{"no_data": 2}]),
+        change("reasons without nulls", "reasons without nulls", "columns", "speed", to={"d": [3, 0]}),
         change("beside a column's own", "reasons for nobody", "why", "stranger", to=[{"no_data": 1}]),
         change("later than the reading", "a moment after it", "measured", to=[{"of": ["rpm"], "at": [1, None]}]),
         change(exactly, "a moment of a null", "measured", to=[{"of": ["rpm"], "at": [-5, 5]}]),

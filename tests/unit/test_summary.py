@@ -79,7 +79,7 @@ def test_statistics_that_no_values_have_are_refused(changed: dict[str, float]) -
     ("key", "values"),
     [
         ("rpm", [0, 16383.75]), ("rpm", [0]), ("rpm", [16383.75]), ("o211", [0, 1.275]), ("temp", [-40, 215]),
-        ("climb", [0.1, 0.2, 0.3]), ("gps_speed", [1e-7]),
+        ("climb", [0.1, 0.2, 0.3]), ("gps_speed", [1e-7]), ("climb", [0.1] * 3),
     ],
 )  # fmt: skip
 def test_the_statistics_of_values_are_taken_with_the_noise_of_their_twelve_digits(

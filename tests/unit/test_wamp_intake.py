@@ -1,132 +1,19 @@
 """The persister's intake without a router: what waits, what is one batch, what may delay what, how it ends."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from components.cloud import wamp_intake
 from components.cloud.events import event_ids, events
-from components.cloud.judge import Judge
-from components.cloud.persister import Persister
-from components.cloud.ports import FeedEvent, Outcome, StoredPacket
-from components.cloud.wamp_intake import Intake
+from components.cloud.ports import FeedEvent
 from components.wire import packet, topics
 from components.wire.errors import RejectedError, UnavailableError
-from components.wire.receipt import Receipt
-from tests.fake_stores import MemoryArchive, MemoryFeed
-from tests.sealed import KID, PUBKEY, plain, sealed, server
-
-T = TypeVar("T")
-TOPIC = topics.packet("car_one")
-
-
-@dataclass
-class InlineLane:
-    """A lane whose calls run at once, or when `release` is called while it is `held`."""
-
-    held: bool = False
-    waiting: list[Deferred[None]] = field(default_factory=list)
-
-    async def run(self, call: Callable[..., T], *args: object) -> T:
-        if self.held:
-            self.waiting.append(gate := Deferred[None]())
-            await gate
-        return call(*args)
-
-    def release(self) -> None:
-        self.held = False
-        while self.waiting:
-            self.waiting.pop(0).callback(None)
-
-
-@dataclass
-class FakeSession:
-    """A session with the router: what was subscribed and published."""
-
-    attached: bool = True
-    subscribed: dict[str, Callable[..., None]] = field(default_factory=dict)
-    receipts: list[tuple[str, list[Receipt]]] = field(default_factory=list)
-
-    def is_attached(self) -> bool:
-        return self.attached
-
-    async def subscribe(self, hear: Callable[..., None], topic: str, options: Any) -> None:  # noqa: ANN401
-        assert options.match == "prefix"
-        self.subscribed[topic] = hear
-
-    def publish(self, topic: str, receipts: list[Receipt]) -> None:
-        self.receipts.append((topic, receipts))
-
-
-@dataclass(frozen=True)
-class Details:
-    """Of an event, what the intake looks at."""
-
-    topic: str
-    publisher_authid: str | None
-
-
-@dataclass(frozen=True)
-class Known:
-    pubkey: str = PUBKEY
-    state: str = "active"
-    account: str = ""
-    vehicle: str = ""
-    driver: str = ""
-
-
-class CountingArchive(MemoryArchive):
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-
-    def insert(self, packets: Sequence[StoredPacket]) -> list[Outcome]:
-        self.batches.append(len(packets))
-        return super().insert(packets)
-
-
-class Cloud:
-    """An intake with stores in memory; receipts stay what they are instead of being signed."""
-
-    def __init__(self, archive: CountingArchive | None = None) -> None:
-        self.archive, self.feed = archive or CountingArchive(), MemoryFeed()
-        self.lane, self.feed_lane = InlineLane(), InlineLane()
-        persister = Persister(Judge(lambda: {KID: server()}, lambda *_: Known()), self.archive)
-        lane: Any = self.lane
-        feed_lane: Any = self.feed_lane
-        self.signed_for: list[str] = []
-
-        def sign(kid: str, receipts: Sequence[Receipt]) -> Any:  # noqa: ANN401 - not bytes here
-            self.signed_for.append(kid)
-            return list(receipts)
-
-        self.intake = Intake(persister, self.feed, lane, feed_lane, ["00", topics.shard("car_one")], sign)
-        self.session = self.join()
-
-    def join(self) -> FakeSession:
-        session = FakeSession()
-        joining: Any = session
-        ensureDeferred(self.intake.attend(joining))
-        return session
-
-    def hear(self, *envelopes: object, topic: str = TOPIC, publisher: str = "car_one") -> None:
-        details = Details(topic, publisher)
-        hear = self.session.subscribed[topics.packet_prefix(topics.shard("car_one"))]
-        for one in envelopes:
-            hear(one, details=details)
-
-    def statuses(self) -> list[str]:
-        return [one.status for _, receipts in self.session.receipts for one in receipts]
-
-    def codes(self) -> list[str | None]:
-        return [one.code for _, receipts in self.session.receipts for one in receipts]
-
-    def fed(self) -> set[str]:
-        return {event.id for event in self.feed.events}
+from tests.intake_parts import TOPIC, Cloud, Details
+from tests.sealed import KID, plain, sealed
 
 
 @pytest.fixture
@@ -418,6 +305,23 @@ def test_stop_finishes_what_is_in_hand_and_takes_no_more(cloud: Cloud) -> None:
     assert cloud.archive.to_feed == set()
     assert len(cloud.archive.packets) == 2
     assert all(one.called for one in (stopping, ensureDeferred(cloud.intake.stop())))
+
+
+def test_stop_waits_for_a_feed_that_is_under_way(cloud: Cloud) -> None:
+    cloud.feed_lane.held = True
+    cloud.hear(sealed())
+    stopping = ensureDeferred(cloud.intake.stop())
+    assert not stopping.called
+    cloud.feed_lane.release()
+    assert stopping.called
+
+
+def test_while_the_archive_is_away_everybody_behind_is_told_so(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wamp_intake, "_MAX_BATCH", 2)
+    cloud.lane.held = cloud.archive.away = True
+    cloud.hear(*(sealed(n=n) for n in range(5)))
+    cloud.lane.release()
+    assert cloud.codes() == ["archive_away"] * 5
 
 
 def test_one_sweep_at_a_time_and_none_after_the_end(cloud: Cloud) -> None:
