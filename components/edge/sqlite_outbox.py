@@ -181,7 +181,10 @@ class SqliteOutbox(SpoolFile):
         """Return the sequence number that the next added packet gets."""
         with self._guarded() as db:
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'packets'").fetchone()
-        return (row[0] if row else 0) + 1
+            seq = row[0] if row else 0
+            if type(seq) is not int:
+                raise not_ours("its packets are not numbered as they come")
+        return seq + 1
 
     def add(
         self,

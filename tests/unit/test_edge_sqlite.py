@@ -10,6 +10,7 @@ import pytest
 from components.edge import sqlite_readings, sqlite_spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.errors import OperatorError
 from components.wire.packet import Lost
 from components.wire.times import minute_id
@@ -285,6 +286,15 @@ def test_a_bit_that_flips_out_of_utf8_is_told_by_the_checksum_too(tmp_path: Path
         "UPDATE rows SET body = CAST(x'FF' || CAST(body AS BLOB) AS TEXT) WHERE kind = 'reading' AND at_ms = ?", (T0,)
     )
     assert [row.body is None for row in ReadingsReader(tmp_path / "r.db").readings_after(0, 9)] == [True, False]
+
+
+def test_an_outbox_whose_numbers_become_words_is_set_aside_at_the_next_packet(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "o.db")
+    add(outbox, 1)
+    outbox._connection.execute("UPDATE sqlite_sequence SET seq = 'x'")
+    with pytest.raises(SpoolFaultError, match="not numbered"):
+        outbox.next_seq()
+    assert (outbox.next_seq(), outbox.quarantined) == (1, tmp_path / "o.db.corrupt-1")
 
 
 def test_the_time_that_agents_ran_is_kept_with_every_receipt(tmp_path: Path) -> None:
