@@ -177,6 +177,7 @@ OUTBOX: Final[dict[str, Harm]] = {
     "another file that never was": sql("INSERT INTO cursors VALUES (99, 5, NULL, 9223372036854775807)"),
     "another session that is none": sql("INSERT INTO cursors VALUES (99, 5, 'none', 5)"),
     "a loss that is no JSON": sql("INSERT INTO lost (what) VALUES ('none')"),
+    "a loss that is empty": sql("INSERT INTO lost (what) VALUES ('')"),
     "a loss that is none": sql("""INSERT INTO lost (what) VALUES ('["x", "y", 5, "all", "z", null]')"""),
     "a loss after all years": sql("""INSERT INTO lost (what) VALUES ('[null, 1, 9e18, "packets", 1, "bound"]')"""),
     "a loss as deep as the sea": sql("INSERT INTO lost (what) VALUES (replace(hex(zeroblob(50000)), '0', '['))"),
