@@ -181,7 +181,10 @@ class SqliteOutbox(SpoolFile):
         """Return the sequence number that the next added packet gets."""
         with self._guarded() as db:
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'packets'").fetchone()
-        return (row[0] if row else 0) + 1
+            seq = row[0] if row else 0
+            if type(seq) is not int:
+                raise not_ours("its packets are not numbered as they come")
+        return seq + 1
 
     def add(
         self,
@@ -233,7 +236,7 @@ class SqliteOutbox(SpoolFile):
         """Return losses of which no packet tells yet, the oldest, by keys that are never given twice."""
         with self._guarded() as db:
             rows = db.execute("SELECT id, what FROM lost ORDER BY id LIMIT ?", (_DECLARED_AT_ONCE,)).fetchall()
-            return {f"{self.epoch}/{number}": _losses(f"[{what}]")[0] for number, what in rows}
+            return {f"{self.epoch}/{number}": _loss(what) for number, what in rows}
 
     def waiting(self, after_seq: int = 0) -> list[Waiting]:
         """Return the packets without a receipt, oldest first."""
@@ -400,12 +403,20 @@ class SqliteOutbox(SpoolFile):
             return
         joined: dict[tuple[str, str], Lost] = {}
         for _, what in late:
-            (one,) = _losses(f"[{what}]")
+            one = _loss(what)
             before = joined.get((one.what, one.reason))
             joined[one.what, one.reason] = _joined(before, one) if before else one
         db.execute("DELETE FROM lost WHERE id >= ?", (late[0][0],))
         for one in joined.values():
             db.execute("INSERT INTO lost (what) VALUES (?)", (json.dumps(astuple(one)),))
+
+
+def _loss(text: str) -> Lost:
+    """Return the one loss that is kept as JSON; `not_ours` where no odograph wrote it."""
+    losses = _losses(f"[{text}]")
+    if len(losses) != 1:
+        raise not_ours("it tells of losses that are none")
+    return losses[0]
 
 
 def _losses(text: str) -> list[Lost]:

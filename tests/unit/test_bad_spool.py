@@ -177,6 +177,7 @@ OUTBOX: Final[dict[str, Harm]] = {
     "another file that never was": sql("INSERT INTO cursors VALUES (99, 5, NULL, 9223372036854775807)"),
     "another session that is none": sql("INSERT INTO cursors VALUES (99, 5, 'none', 5)"),
     "a loss that is no JSON": sql("INSERT INTO lost (what) VALUES ('none')"),
+    "a loss that is empty": sql("INSERT INTO lost (what) VALUES ('')"),
     "a loss that is none": sql("""INSERT INTO lost (what) VALUES ('["x", "y", 5, "all", "z", null]')"""),
     "a loss after all years": sql("""INSERT INTO lost (what) VALUES ('[null, 1, 9e18, "packets", 1, "bound"]')"""),
     "a loss as deep as the sea": sql("INSERT INTO lost (what) VALUES (replace(hex(zeroblob(50000)), '0', '['))"),
@@ -451,21 +452,6 @@ def test_losses_of_a_period_that_cannot_be_packed_are_told_again_once(road: Road
     drive(road.writer, TWO, T0 + 3 * MINUTE, 3, opening=False)
     road.compactor.compact(closing=True)
     assert [each.what for each in road.lost()] == ["packets", "readings"]
-
-
-def test_losses_that_no_packet_tells_for_years_are_told_together(tmp_path: Path) -> None:
-    outbox = SqliteOutbox(tmp_path / "o.db")
-    losses = [Lost(f"{n:016x}", T0 + n, T0 + n + 1, "readings", 2, "corrupt") for n in range(2500)]
-    outbox.skip(7, 1, losses[:2100])
-    outbox.skip(7, 2, losses[2100:])
-    db = sqlite3.connect(outbox.path)
-    kept = [Lost(*json.loads(what)) for (what,) in db.execute("SELECT what FROM lost")]
-    db.close()
-    assert len(kept) == 1401
-    assert sum(one.count or 0 for one in kept) == 5000
-    assert {one.session for one in kept if (one.count or 0) > 2} == {None}
-    assert min(one.from_ms for one in kept) == T0
-    assert max(one.to_ms for one in kept) == T0 + 2500
 
 
 # Every form that the two files ever had

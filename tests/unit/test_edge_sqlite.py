@@ -1,5 +1,6 @@
 """readings.db and outbox.db: durable, checked, set aside when broken, forgotten in the right order."""
 
+import json
 import sqlite3
 import tracemalloc
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from components.edge import sqlite_readings, sqlite_spool
 from components.edge.sqlite_outbox import SqliteOutbox, Waiting
 from components.edge.sqlite_readings import ReadingsReader, ReadingsWriter
+from components.edge.sqlite_spool import SpoolFaultError
 from components.wire.errors import OperatorError
+from components.wire.packet import Lost
 from components.wire.times import minute_id
 from tests.edge_parts import ONE, T0, TWO, drive, reading_row, session_row
 
@@ -285,12 +288,36 @@ def test_a_bit_that_flips_out_of_utf8_is_told_by_the_checksum_too(tmp_path: Path
     assert [row.body is None for row in ReadingsReader(tmp_path / "r.db").readings_after(0, 9)] == [True, False]
 
 
+def test_an_outbox_whose_numbers_become_words_is_set_aside_at_the_next_packet(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "o.db")
+    add(outbox, 1)
+    outbox._connection.execute("UPDATE sqlite_sequence SET seq = 'x'")
+    with pytest.raises(SpoolFaultError, match="not numbered"):
+        outbox.next_seq()
+    assert (outbox.next_seq(), outbox.quarantined) == (1, tmp_path / "o.db.corrupt-1")
+
+
 def test_the_time_that_agents_ran_is_kept_with_every_receipt(tmp_path: Path) -> None:
     outbox = SqliteOutbox(tmp_path / "o.db")
     add(outbox, 1)
     outbox.settle([(outbox.waiting()[0].sha256, "receipted", None)], 290_000)
     outbox.close()
     assert SqliteOutbox(tmp_path / "o.db").ran_ms == 290_000
+
+
+def test_losses_that_no_packet_tells_for_years_are_told_together(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "o.db")
+    losses = [Lost(f"{n:016x}", T0 + n, T0 + n + 1, "readings", 2, "corrupt") for n in range(2500)]
+    outbox.skip(7, 1, losses[:2100])
+    outbox.skip(7, 2, losses[2100:])
+    db = sqlite3.connect(outbox.path)
+    kept = [Lost(*json.loads(what)) for (what,) in db.execute("SELECT what FROM lost")]
+    db.close()
+    assert len(kept) == 1401
+    assert sum(one.count or 0 for one in kept) == 5000
+    assert {one.session for one in kept if (one.count or 0) > 2} == {None}
+    assert min(one.from_ms for one in kept) == T0
+    assert max(one.to_ms for one in kept) == T0 + 2500
 
 
 def test_a_row_is_inflated_in_the_memory_of_the_largest_one() -> None:

@@ -368,6 +368,14 @@ def test_a_session_begins_with_a_wait_so_that_a_fleet_that_lost_its_router_does_
     assert uplink.woke(6.5) == [1]
 
 
+def test_an_agent_that_ends_before_its_first_session_publishes_nothing_until_that_is_there_and_then_at_once() -> None:
+    uplink = Uplink(30.0, middle)
+    assert uplink.kept([1], 1.0, fresh=True) == []
+    assert uplink.closing(1.5) == []
+    assert uplink.woke(20.0) == []
+    assert uplink.joined(20.5) == [1]
+
+
 def test_an_agent_that_ends_does_not_wait_at_the_beginning_of_a_session_either() -> None:
     uplink = joined(spread_s=30.0)
     uplink.kept([1], 1.0, fresh=False)
