@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from components.bounded_file import read_bytes
 from components.durable_file import replace_file
 from components.keyfile import refuse_open_file, write_secret
 from components.wire.errors import ConfigError
@@ -37,6 +39,8 @@ ALWAYS: Final = ("localhost", "127.0.0.1")
 _BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A Pi without a battery clock starts in 1970, and must reach its router then, too."""
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_MAX_BYTES: Final = 64 * 1024
+_RESTORE: Final = "restore it from your copy"
 _HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
 
 
@@ -110,9 +114,9 @@ def _ca(tls: Tls, now: datetime) -> tuple[EllipticCurvePrivateKey, x509.Certific
         _make_ca(tls, now)
     refuse_open_file(tls.ca_key)
     try:
-        key = load_pem_private_key(tls.ca_key.read_bytes(), None)
-    except ValueError as error:
-        raise ConfigError(f"{tls.ca_key} is no private key in PEM", "restore it from your copy") from error
+        key = load_pem_private_key(read_bytes(tls.ca_key, _MAX_BYTES, _RESTORE), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the second where it has a password
+        raise ConfigError(f"{tls.ca_key} is no private key in PEM", _RESTORE) from error
     ca = _certificate(tls.ca)
     if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
         raise ConfigError(f"{tls.ca_key} is not the key of {tls.ca}", "restore both from your copy")
@@ -172,11 +176,9 @@ def _host(text: str) -> x509.GeneralName:
 
 def _certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", "restore it from your copy") from None
+        return x509.load_pem_x509_certificate(read_bytes(path, _MAX_BYTES, _RESTORE))
     except ValueError as error:
-        raise ConfigError(f"{path} has no certificate in PEM", "restore it from your copy") from error
+        raise ConfigError(f"{path} has no certificate in PEM", _RESTORE) from error
 
 
 def _private(key: EllipticCurvePrivateKey) -> bytes:

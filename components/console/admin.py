@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from components.bounded_file import read_text
 from components.cloud.certificates import certify, hosts_of
 from components.cloud.sqlite_registry import Registry
 from components.cloud.who import Device, Invitation, Role, State, why_not
@@ -124,7 +125,8 @@ def invite_device(device_id: str, home: Path, **notes: str | None) -> None:
     the code is used, and in a revoked one at once.
     """
     check_id(device_id, "device")
-    mark = enrolment.fingerprint(bundle.dump(bundle.parse(_text(Home(home).bundle))))
+    text = read_text(Home(home).bundle, bundle.MAX_BYTES, "`odograph init` makes it")
+    mark = enrolment.fingerprint(bundle.dump(bundle.parse(text)))
     code = enrolment.Code(device_id, secrets.token_bytes(enrolment.SECRET_BYTES), mark)
     now_ms = _now_ms()
     invitation = Invitation(
@@ -364,13 +366,6 @@ def _code_state(device: Device, invitation: Invitation | None) -> str:
     if invitation is None:
         return "none"
     return why_not(invitation, device, _now_ms(), "other key") or f"open until {_when(invitation.expires_ms)} UTC"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read", "`odograph init` makes it") from error
 
 
 def _when(at_ms: int | None) -> str:

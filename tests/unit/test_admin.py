@@ -1,6 +1,7 @@
 """The server-side commands: what they make, print and refuse, and their exit codes."""
 
 import json
+import os
 import sqlite3
 import stat
 import time
@@ -8,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.cloud.config import Server, read_server, server_toml
 from components.cloud.keys import load_server_keys
@@ -52,6 +55,39 @@ def test_init_refuses_what_is_there_and_changes_nothing(home: Path, capsys: pyte
     assert run(["init", "--home", str(home)]) == 2
     assert capsys.readouterr().err == f"odograph: {home} is there already: choose another --home; nothing was changed\n"
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("server.pub.json", "a pipe"),
+        ("registry.db", "a directory"),
+        ("tls/ca.key", "a key with a password"),
+        ("tls/ca.pem", "a pipe"),
+        ("tls/router.pem", "without end"),
+    ],
+)
+def test_a_file_of_the_home_that_is_something_else_is_named_and_not_waited_for(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str, what: str
+) -> None:
+    assert run(["init", "--home", str(home), "--tls"]) == 0
+    path = home / name
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path, 0o600)
+    elif what == "without end":
+        path.symlink_to("/dev/zero")
+    elif what == "a directory":
+        path.mkdir(0o700)
+    else:
+        locked = serialization.BestAvailableEncryption(b"secret")
+        pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        path.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, form, locked))
+        path.chmod(0o600)
+    capsys.readouterr()
+    command = ["init", "--tls"] if name.startswith("tls") else ["device", "invite", "car_one"]
+    assert run([*command, "--home", str(home)]) == 2
+    assert capsys.readouterr().err.startswith(f"odograph: {path} ")
 
 
 def test_init_tls_gives_a_certificate_to_a_home_that_is_there_and_renews_it(
