@@ -135,14 +135,13 @@ def half_a_frame(
 
 
 def lost(wire: str, way: Direction, which: Which, name: str) -> Fault:
-    """What is meant goes one way, is taken for sent and does not arrive; then the connection breaks."""
+    """What is meant, and all after it, goes one way and does not arrive; then the connection breaks."""
 
     def run(ground: Ground, _: Oracle) -> None:
         proxy = ground.proxies[wire]
-        meant = proxy.expect(way, which)
-        proxy.mute(way)
+        proxy.mute(way, which)
         try:
-            reached(meant.is_set, name)
+            reached(lambda: proxy.is_mute, name)
         finally:
             proxy.heal()
 

@@ -114,19 +114,24 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
-def test_a_wire_tells_of_the_piece_that_is_expected_also_when_it_is_lost(server: socket.socket) -> None:
+def test_a_wire_loses_what_is_meant_and_all_after_it_and_tells_of_what_is_expected(server: socket.socket) -> None:
     with Proxy(server.getsockname()[1]) as proxy:
         near, far = joined(proxy, server)
         with near, far:
-            seen = proxy.expect("up", lambda piece: b"meant" in piece)
+            proxy.mute("up", lambda piece: piece == b"meant")
+            seen = proxy.expect("down", lambda piece: piece == b"told")
             near.sendall(b"other")
             assert far.recv(9) == b"other"
-            far.sendall(b"meant")
-            assert near.recv(9) == b"meant"
-            assert not seen.is_set()
-            proxy.mute("up")
+            assert not proxy.is_mute
             near.sendall(b"meant")
-            assert seen.wait(5)
+            until(lambda: proxy.is_mute, 5, "it is lost")
+            near.sendall(b"after")
+            assert not seen.is_set()
+            far.sendall(b"told")
+            assert near.recv(9) == b"told"
+            assert seen.is_set()
+            proxy.heal()
+            assert far.recv(9) == b""
 
 
 def test_an_insert_and_its_answer_are_told_from_all_else() -> None:
