@@ -7,7 +7,7 @@ follows or it does not.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, cast
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
@@ -92,7 +92,7 @@ class WampTrust:
         """
         waiting = Deferred[object]()
         asked.addCallbacks(waiting.callback, waiting.errback)
-        return waiting.addTimeout(within_s, self.reactor)
+        return waiting.addTimeout(within_s, cast("Any", self.reactor))
 
     async def _keep(self, text: str) -> None:
         try:

@@ -179,7 +179,7 @@ def test_a_question_that_is_never_answered_is_given_up_and_asked_again(server: S
 def test_a_question_whose_session_was_lost_is_given_up_though_it_cannot_be_cancelled(
     server: Server, device: Device
 ) -> None:
-    lost = Session()
+    lost: Any = Session()
     lost._transport = SimpleNamespace(isOpen=lambda: True, send=lambda _message: None)
     device.link.joined(lost)
     lost.onClose(wasClean=False)
