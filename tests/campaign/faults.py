@@ -92,7 +92,7 @@ def hung(part: str, for_s: float, name: str = "", shown: Shown = something_shown
 
 
 def one_of_two_late(late: str, other: str) -> Fault:
-    """Both persisters have a packet, as the router hands it to both; one hangs until the other has stored it and said so."""
+    """Both persisters have a packet, as the router hands it to both; one hangs until the other has stored it."""
 
     def run(ground: Ground, oracle: Oracle) -> None:
         ground.stop(late)
