@@ -40,8 +40,10 @@ class Proxy:
         self._live: set[socket.socket] = set()
         self._cut = False
         self._muted: Direction | None = None
+        self._to_mute: tuple[Direction, Which] | None = None
         self._halved: tuple[Direction, Which] | None = None
-        self._expected: tuple[Direction, Which, threading.Event] | None = None
+        self._expected: tuple[Direction, Which] | None = None
+        self._seen = threading.Event()
         self._flowing = threading.Event()
         self._flowing.set()
 
@@ -64,25 +66,33 @@ class Proxy:
         self._halved = direction, which
 
     def expect(self, direction: Direction, which: Which) -> threading.Event:
-        """Return what is set as soon as such a piece comes this way, to be handed on or lost; `heal` ends that."""
-        seen = threading.Event()
-        self._expected = direction, which, seen
-        return seen
+        """Return what is set as soon as such a piece comes this way; `heal` ends that."""
+        self._seen = threading.Event()
+        self._expected = direction, which
+        return self._seen
 
     @property
     def is_stalled(self) -> bool:
         """Whether nothing is handed on."""
         return not self._flowing.is_set()
 
-    def mute(self, direction: Direction) -> None:
-        """Lose all that goes this way, as if it had been sent; ended by `heal`, with its connections."""
-        self._muted = direction
+    def mute(self, direction: Direction, first: Which = whatever) -> None:
+        """Lose all that goes this way from the next piece on that is meant, as if it had been sent.
+
+        Ended by `heal`, with its connections.
+        """
+        self._to_mute = direction, first
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether something has been lost."""
+        return self._muted is not None
 
     def heal(self) -> None:
         """Be a wire again. A connection that has lost something is ended, as its two ends do not agree any more."""
         if self._muted is not None:
             self._end_all()
-        self._muted, self._halved, self._expected, self._cut = None, None, None, False
+        self._muted, self._to_mute, self._halved, self._expected, self._cut = None, None, None, None, False
         self._flowing.set()
 
     def __enter__(self) -> Self:
@@ -137,11 +147,14 @@ class Proxy:
         with suppress(OSError):
             while piece := source.recv(_PIECE):
                 self._flowing.wait()
-                self._notice(direction, piece)
+                if _is_meant(self._expected, direction, piece):
+                    self._seen.set()
+                if _is_meant(self._to_mute, direction, piece):
+                    self._muted = direction
                 if self._muted == direction:
                     continue
                 half = 0
-                if self._halved is not None and self._halved[0] == direction and self._halved[1](piece):
+                if _is_meant(self._halved, direction, piece):
                     half = (len(piece) + 1) // 2
                     self._hand_on(piece[:half], direction, sink, watch)
                     self.stall()
@@ -157,11 +170,9 @@ class Proxy:
             watch(direction, piece)
         sink.sendall(piece)
 
-    def _notice(self, direction: Direction, piece: bytes) -> None:
-        if self._expected is not None:
-            way, which, seen = self._expected
-            if way == direction and which(piece):
-                seen.set()
+
+def _is_meant(meant: tuple[Direction, Which] | None, direction: Direction, piece: bytes) -> bool:
+    return meant is not None and meant[0] == direction and meant[1](piece)
 
 
 def _end(one: socket.socket) -> None:

@@ -7,12 +7,12 @@ follows or it does not.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, cast
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
 from Crypto.PublicKey import ECC
-from twisted.internet.defer import TimeoutError, ensureDeferred  # noqa: A004 - Twisted's own
+from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred  # noqa: A004 - Twisted's own
 from twisted.logger import Logger
 
 from components.edge.trust import Trust
@@ -70,8 +70,7 @@ class WampTrust:
     async def _climb(self, session: ApplicationSession) -> None:
         try:
             for _ in range(_MOST_STEPS):
-                answer = session.call(topics.fleet_procedure("bundle"), self.trust.kid)
-                text = await answer.addTimeout(_ANSWER_S, self.reactor)
+                text = await self._within(_ANSWER_S, session.call(topics.fleet_procedure("bundle"), self.trust.kid))
                 if type(text) is not str:
                     break
                 self.trust.follow(text)
@@ -85,6 +84,15 @@ class WampTrust:
             self._refused = {*self._refused, str(error)} if len(self._refused) < _MOST_STEPS else set()
         finally:
             self._asking = False
+
+    def _within(self, within_s: float, asked: Deferred[object]) -> Deferred[object]:
+        """Return what gives the answer, or TimeoutError; the question itself is let be.
+
+        When its session is lost, Autobahn leaves it without an answer, and fails where it is told to cancel it.
+        """
+        waiting = Deferred[object]()
+        asked.addCallbacks(waiting.callback, waiting.errback)
+        return waiting.addTimeout(within_s, cast("Any", self.reactor))
 
     async def _keep(self, text: str) -> None:
         try:

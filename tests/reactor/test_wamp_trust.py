@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from autobahn.twisted.wamp import Session
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -172,6 +174,19 @@ def test_a_question_that_is_never_answered_is_given_up_and_asked_again(server: S
     server.holds = False
     device.join()
     assert device.trust.kid == server.kid
+
+
+def test_a_question_whose_session_was_lost_is_given_up_though_it_cannot_be_cancelled(
+    server: Server, device: Device
+) -> None:
+    lost: Any = Session()
+    lost._transport = SimpleNamespace(isOpen=lambda: True, send=lambda _message: None)
+    device.link.joined(lost)
+    lost.onClose(wasClean=False)
+    device.clock.advance(60)
+    server.rotate()
+    device.join()
+    assert device.kept == [bundle.dump(server.ring.keys().newest)]
 
 
 def test_a_device_that_was_away_longer_than_old_keys_are_kept_still_climbs(server: Server, device: Device) -> None:

@@ -116,19 +116,24 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
     assert seen == [b"kept"]
 
 
-def test_a_wire_tells_of_the_piece_that_is_expected_also_when_it_is_lost(server: socket.socket) -> None:
+def test_a_wire_loses_what_is_meant_and_all_after_it_and_tells_of_what_is_expected(server: socket.socket) -> None:
     with Proxy(server.getsockname()[1]) as proxy:
         near, far = joined(proxy, server)
         with near, far:
-            seen = proxy.expect("up", lambda piece: b"meant" in piece)
+            proxy.mute("up", lambda piece: piece == b"meant")
+            seen = proxy.expect("down", lambda piece: piece == b"told")
             near.sendall(b"other")
             assert far.recv(9) == b"other"
-            far.sendall(b"meant")
-            assert near.recv(9) == b"meant"
-            assert not seen.is_set()
-            proxy.mute("up")
+            assert not proxy.is_mute
             near.sendall(b"meant")
-            assert seen.wait(PATIENCE_S)
+            until(lambda: proxy.is_mute, PATIENCE_S, "it is lost")
+            near.sendall(b"after")
+            assert not seen.is_set()
+            far.sendall(b"told")
+            assert near.recv(9) == b"told"
+            assert seen.is_set()
+            proxy.heal()
+            assert far.recv(9) == b""
 
 
 def test_an_insert_and_its_answer_are_told_from_all_else() -> None:
@@ -148,9 +153,11 @@ def test_what_is_under_way_when_a_connection_is_ended_for_what_it_lost_is_lost_w
     with Proxy(server.getsockname()[1], lambda: lambda _, piece: seen.append(piece)) as proxy:
         near, far = joined(proxy, server)
         with near, far:
+            proxy.mute("down")
+            far.sendall(b"lost")
+            until(lambda: proxy.is_mute, PATIENCE_S, "it is lost")
             proxy.stall()
             near.sendall(b"under way")
-            proxy.mute("down")
             proxy.heal()
             assert far.recv(9) == b""
             assert near.recv(9) == b""
