@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from components.console.fleet import Fleet
 from tests.campaign.ground import (
     CARS,
     FAKETIME,
@@ -25,6 +26,7 @@ from tests.campaign.ground import (
 from tests.campaign.oracle import Oracle
 from tests.campaign.spools import Spool
 from tests.commands import odograph
+from tests.journey_fleet import ENVIRONMENT, ROOT
 from tests.proxy import Direction
 
 _REACH_S: Final = 40.0
@@ -341,7 +343,9 @@ def rekeyed(device: str, cut_short_s: float) -> Fault:
         before = key.read_bytes()
         command = ["edge", "rekey", "--config", car.config]
         with suppress(subprocess.TimeoutExpired):
-            odograph(*command, timeout_s=cut_short_s)
+            # As it is typed: when it is killed it may still be loading its program.
+            typed = Fleet.odograph(*map(str, command))
+            subprocess.run(typed, capture_output=True, timeout=cut_short_s, check=False, env=ENVIRONMENT, cwd=ROOT)
         try:
             until(lambda: odograph(*command).returncode == 0, 2 * _REACH_S, f"{device} has another key")
         except NotInTimeError as error:
