@@ -10,6 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.services import servers
 from tests.services.servers import Service
+from tests.waiting import PATIENCE_S
 
 settings.register_profile("odograph", deadline=None)
 settings.load_profile("odograph")
@@ -98,6 +99,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     server.start()
     yield Service(f"127.0.0.1:{server.port}", server)
     server.stop()
+
+
+@pytest.fixture
+def patient_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drivers that wait for their servers as long as a test does: a busy machine is no server that is away."""
+    for name in ("SELECT_MS", "SOCKET_MS"):
+        monkeypatch.setattr(f"components.cloud.mongo_archive.{name}", 1000 * PATIENCE_S)
+    for name, value in {"BOOTSTRAP_MS": 50_000, "REQUEST_MS": 50_000, "DELIVERY_MS": 100_000, "PUBLISH_S": 150}.items():
+        monkeypatch.setattr(f"components.cloud.kafka_feed.{name}", value)
 
 
 @pytest.fixture

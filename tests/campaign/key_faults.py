@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from components.console.fleet import Fleet
 from tests.campaign.fault import REACH_S, Fault, NotReachedError, at_home, fault, reached
 from tests.campaign.ground import CARS, PERSISTERS, Ground, NotInTimeError, patience, until
 from tests.campaign.oracle import Oracle
 from tests.commands import odograph
+from tests.journey_fleet import ENVIRONMENT, ROOT
 
 
 def rotated_keys() -> Fault:
@@ -28,7 +30,9 @@ def rekeyed(device: str, cut_short_s: float) -> Fault:
 
     def cut(_: Ground, command: Sequence[str | Path]) -> None:
         with suppress(subprocess.TimeoutExpired):
-            odograph(*command, timeout_s=cut_short_s)
+            # As it is typed: when it is killed it may still be loading its program.
+            typed = Fleet.odograph(*map(str, command))
+            subprocess.run(typed, capture_output=True, timeout=cut_short_s, check=False, env=ENVIRONMENT, cwd=ROOT)
 
     return _rekeyed(device, f"the change cut short after {cut_short_s:.1f} s", cut, [])
 

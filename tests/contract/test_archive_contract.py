@@ -47,8 +47,9 @@ def letter(number: int, message: str = "bad tag") -> DeadLetter:
 
 
 @pytest.fixture(params=["memory", "sqlite", "mongodb"])
-def open_archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+def open_archive(request: pytest.FixtureRequest, tmp_path: Path, patient_drivers: None) -> Iterator[Open]:
     """Open the test's own archive; opening it again, after a close, finds what it holds."""
+    del patient_drivers
     opened: list[Archive] = []
     make: Open
     if request.param == "memory":
@@ -187,7 +188,7 @@ def test_one_stores_while_another_feeds(archive: Archive) -> None:
         found = archive.pending(2 * T0_MS, 64)
         archive.mark_fed([one.id for one in found])
         fed += len(found)
-    storing.join(60)
+    storing.join()
     assert faults == []
     assert archive.counts() == {"packets": 200, "pending": 0, "conflicts": 0, "dead_letters": 20}
 

@@ -12,6 +12,7 @@ from components.cloud.kafka_feed import KafkaFeed, KafkaFeedReader
 from components.cloud.ports import Feed, FeedEvent, FeedReader
 from components.cloud.sqlite_feed import SqliteFeed, SqliteFeedReader
 from tests.fake_stores import MemoryFeed, MemoryFeedReader
+from tests.waiting import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def event(number: int, *, key: str = "car1", topic: str = "car_readings", data: 
 
 
 @pytest.fixture(params=["memory", "sqlite", "kafka"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, patient_drivers: None) -> Iterator[Place]:
+    del patient_drivers
     opened: list[Feed | FeedReader] = []
 
     def kept(reader: FeedReader) -> FeedReader:
@@ -147,9 +149,9 @@ def test_a_waiting_follower_ends_when_another_thread_closes_its_reader(place: Pl
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert first.wait(30)
+    assert first.wait(PATIENCE_S)
     reader.close()
-    thread.join(30)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert rest == [event(1)]
 

@@ -29,7 +29,8 @@ def uri(mongodb: Service) -> str:
 
 
 @pytest.fixture
-def archive(uri: str) -> Iterator[MongoArchive]:
+def archive(uri: str, patient_drivers: None) -> Iterator[MongoArchive]:
+    del patient_drivers
     archive = MongoArchive(uri)
     yield archive
     archive._client.drop_database(archive._packets.database.name)
