@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from components.cloud import registry_rows, registry_schema, sqlite_audit
+from components.cloud import sqlite_audit, sqlite_registry_rows, sqlite_registry_schema
 from components.cloud.refusals import Note
-from components.cloud.registry_rows import Row, T
-from components.cloud.registry_schema import BUSY_S, RESTORE
 from components.cloud.sqlite_audit import AuditLog
+from components.cloud.sqlite_registry_rows import Row, T
+from components.cloud.sqlite_registry_schema import BUSY_S, RESTORE
 from components.cloud.who import (
     MAX_REFUSED,
     MAX_TEXT,
@@ -73,7 +73,7 @@ class Registry:
     @classmethod
     def create(cls, path: Path) -> Self:
         """Make a new, empty registry; ConfigError when `path` is there already."""
-        return cls(path, registry_schema.made(path, _now_ms(), _user()), _user())
+        return cls(path, sqlite_registry_schema.made(path, _now_ms(), _user()), _user())
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, by: str = "", busy_s: float = BUSY_S) -> Self:
@@ -90,7 +90,7 @@ class Registry:
             UnavailableError: It cannot be read just now.
         """
         by = by or _user()
-        return cls(path, registry_schema.opened(path, write=write, busy_s=busy_s, at_ms=_now_ms(), by=by), by)
+        return cls(path, sqlite_registry_schema.opened(path, write=write, busy_s=busy_s, at_ms=_now_ms(), by=by), by)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -363,13 +363,13 @@ class Registry:
         if "devices" in changes:
             changes["devices"] = _ids(changes["devices"])
         with self._writing():
-            before = registry_rows.find(self._connection, Principal, operator_id)
+            before = sqlite_registry_rows.find(self._connection, Principal, operator_id)
             if before is None or before.role == "persister":
                 raise ConfigError(f"there is no operator {operator_id!r}", "`odograph operator list` shows them")
             if "state" not in changes:
                 # Nothing less: a limit that cannot be read would be lifted.
                 self.principal(operator_id)
-            before = registry_rows.without_unreadable(before)
+            before = sqlite_registry_rows.without_unreadable(before)
             one = replace(before, changed_ms=now_ms, **changes)
             changed = difference(before, one, (*_LIMITS, "pubkey", "state"))
             if changed and before.state == "revoked":
@@ -402,20 +402,20 @@ class Registry:
     def _one(self, shape: type[T], name: str) -> T | None:
         """Return the row of that name; ConfigError when it is unsound."""
         with self._reading():
-            one = registry_rows.find(self._connection, shape, name)
+            one = sqlite_registry_rows.find(self._connection, shape, name)
         if one is not None and faults(one):
             raise ConfigError(self._wrong(one), _MEND[shape])
         return one
 
     def _every(self, shape: type[T], wanted: Callable[[T], bool]) -> list[T]:
         with self._reading():
-            return [one for one in registry_rows.every(self._connection, shape) if wanted(one)]
+            return [one for one in sqlite_registry_rows.every(self._connection, shape) if wanted(one)]
 
     def _unsound(self, shape: type[T]) -> list[str]:
         return [f"{self._wrong(one)}: {_MEND[shape]}" for one in self._every(shape, lambda one: bool(faults(one)))]
 
     def _wrong(self, one: Row) -> str:
-        return self._said(one, "is not as odograph writes it", registry_rows.told_faults(one))
+        return self._said(one, "is not as odograph writes it", sqlite_registry_rows.told_faults(one))
 
     def _said(self, one: Row, what: str, wrong: Iterable[str]) -> str:
         name = str(one.device if isinstance(one, Invitation) else one.id)[:40]
@@ -426,7 +426,7 @@ class Registry:
         if wrong := [name for name in faults(one) if not changed or name in changed]:
             hint = f"texts are printable and of at most {MAX_TEXT} characters, times of the years 1970 to 9999"
             raise ConfigError(self._said(one, "cannot be written", wrong), hint)
-        registry_rows.put(self._connection, one)
+        sqlite_registry_rows.put(self._connection, one)
 
     def _note(self, at_ms: int, action: str, subject: str, detail: Mapping[str, object]) -> None:
         sqlite_audit.append(self._connection, at_ms, action, self._by, subject, detail)
@@ -437,10 +437,10 @@ class Registry:
 
     def _any(self, device_id: str) -> Device:
         """Return a device whose row may be unsound; what cannot be read of it is ""."""
-        one = registry_rows.find(self._connection, Device, device_id)
+        one = sqlite_registry_rows.find(self._connection, Device, device_id)
         if one is None:
             raise ConfigError(f"there is no device {device_id!r}", "`odograph device list` shows them")
-        return registry_rows.without_unreadable(one)
+        return sqlite_registry_rows.without_unreadable(one)
 
     def _refuse_taken(self, name: str) -> None:
         """Ids are one space: the router knows a peer by its id alone."""

@@ -111,6 +111,7 @@ def test_a_mute_wire_loses_one_way_only_and_ends_when_it_is_healed(server: socke
             near.sendall(b"lost")
             far.sendall(b"kept")
             assert near.recv(9) == b"kept"
+            until(lambda: proxy.is_mute, PATIENCE_S, "it is lost")
             proxy.heal()
             assert far.recv(9) == b""
     assert seen == [b"kept"]
