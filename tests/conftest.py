@@ -84,7 +84,7 @@ def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     server = servers.ferretdb(tmp_path_factory.mktemp("ferretdb"))
     server.start()
     yield Service(f"127.0.0.1:{server.port}", server)
-    server.stop()
+    server.kill()  # nobody reads its data any more, and a good end takes up to half a minute
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +98,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     server = servers.kafka(tmp_path_factory.mktemp("kafka"))
     server.start()
     yield Service(f"127.0.0.1:{server.port}", server)
-    server.stop()
+    server.kill()  # nobody reads its data any more, and a good end takes up to half a minute
 
 
 @pytest.fixture

@@ -18,3 +18,4 @@ def tapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tapped]:
         fleet.start()
         more_receipts(fleet.cars[0], count=3)
         yield Tapped(fleet, tap)
+        fleet.end_agents()  # while there is a wire to their last receipts: without one they wait for half a minute
