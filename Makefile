@@ -36,10 +36,10 @@ help:
 demo: .venv/.stamp
 	$(BIN)/odograph demo $(if $(FOR),--for $(FOR)) $(if $(REPLAY),--replay $(REPLAY)) $(ARGS)
 
-# Three workers, for two cores: the journeys mostly wait for real processes. A file stays with one worker, so its fleet is started
+# Four workers, for two cores: the journeys mostly wait for real processes. A file stays with one worker, so its fleet is started
 # once; files that share what takes long to start stay together (tests/conftest.py).
 test: .venv/.stamp
-	$(BIN)/python -m pytest -q -ra -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -q -ra -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: .venv/.stamp
 	$(BIN)/python -m pytest -q -ra -m slow $(ARGS)
