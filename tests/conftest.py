@@ -6,6 +6,7 @@ from typing import Any, Final, Never
 
 import pytest
 from hypothesis import Phase, settings
+from twisted.logger import globalLogBeginner
 from xdist.scheduler import LoadFileScheduling
 
 from tests.services import servers
@@ -17,6 +18,9 @@ settings.load_profile("odograph")
 """No deadline an example: on a machine that has other work, too, it would tell of that work."""
 settings.register_profile("mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 """For tests/mutate.py: the same examples each time, and no search for the smallest that fails."""
+
+globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
+"""Else Twisted keeps the last 65,536 events for who begins later, and all that has logged: a thousand open files."""
 
 REQUIRED = os.environ.get("ODOGRAPH_REQUIRE_SERVICES") == "1"
 """Whether a service that is not here is a failure (in CI) or a skip that says how to get it (elsewhere)."""
