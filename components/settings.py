@@ -176,10 +176,10 @@ def _path(text: str, base: Path) -> Path | None:
 
 def shown_key(name: str) -> str:
     """Return a key as it may be shown: bare, or quoted and cut where it is no bare key."""
-    return name if name.isidentifier() and len(name) <= _MAX_SHOWN else _shown(name)
+    return name if name.isidentifier() and len(name) <= _MAX_SHOWN else shown(name)
 
 
-def _shown(given: object) -> str:
+def shown(given: object) -> str:
     """Return a short repr, whatever it is: a number of a million digits or a tree of a thousand branches."""
     try:
         text = without_password(repr(given))
@@ -190,7 +190,7 @@ def _shown(given: object) -> str:
 
 def _got(given: object, of: dataclasses.Field[Any]) -> str:
     """Say what was given; nothing of a field that is not for anybody to see."""
-    return f", got {_shown(given)}" if of.repr else ""
+    return f", got {shown(given)}" if of.repr else ""
 
 
 def _numbers(given: Iterable[object]) -> tuple[float, ...] | None:

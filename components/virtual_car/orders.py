@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Final, TypeAlias, get_args
 from typing import Literal as OneOf
 
+from components.settings import shown
 from components.virtual_car.codes import CodeMemory, code_bytes
 from components.virtual_car.faults import FAULTS
 
@@ -101,15 +102,6 @@ def parse_order(document: object) -> Order:
             raise OrderError("for_s: not with codes or plugged, they do not end by themselves")
         order = replace(order, for_s=_seconds("for_s")(document["for_s"]))
     return order
-
-
-def shown(value: object) -> str:
-    """Return a short repr of whatever was given, such as a number of thousands of digits."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number that is too long to be shown"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _fault(value: object) -> tuple[str, ...]:

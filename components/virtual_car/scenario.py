@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from components.bounded_file import read_text
-from components.virtual_car.orders import Order, OrderError, parse_order, shown
+from components.settings import shown
+from components.virtual_car.orders import Order, OrderError, parse_order
 from components.wire.errors import ConfigError
 
 _MAX_BYTES: Final = 1024 * 1024
